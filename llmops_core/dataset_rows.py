@@ -1,0 +1,181 @@
+"""JSON Lines read strictly: one object a line, with texts `prompt` and `response`, and `tags` maybe, a list of texts.
+
+Strict means that a line has one meaning in every reader: UTF-8, no key twice, no NaN, no lone surrogates, and no
+control characters, which would reach the tokenizer unseen. Everything wrong is collected, with file and line.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, cast
+
+from llmops_core.errors import Problem
+
+REQUIRED = ("prompt", "response")
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ud800-\udfff]")  # all controls but \t and \n
+_MAY_HOLD_UNSEEN = re.compile("\\\\[ubfr]|[\x7f-\x9f\ufeff\ufffe\uffff]")  # in a line of JSON: escaped, or as it is
+_WORDS: dict[Any, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: its number from 1, and the object with all its fields."""
+
+    line: int
+    values: dict[str, Any]
+
+    @property
+    def prompt(self) -> str:
+        return self.values["prompt"]
+
+    @property
+    def response(self) -> str:
+        return self.values["response"]
+
+
+@dataclass
+class Problems:
+    """Collects problems up to a limit of each kind, then only counts them."""
+
+    limit: int
+    shown: list[Problem] = field(default_factory=list[Problem])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+
+    def add(self, problem: Problem) -> None:
+        count = self.counts[problem.message] = self.counts.get(problem.message, 0) + 1
+        if count <= self.limit:
+            self.shown.append(problem)
+
+    def all(self) -> list[Problem]:
+        """The problems shown, and one more for each kind of which there are more."""
+        more = [
+            Problem("data", "", f"{count - self.limit} more rows", "none", f"as above: {message}")
+            for message, count in self.counts.items()
+            if count > self.limit
+        ]
+        return [*self.shown, *more]
+
+
+def parse_rows(name: str, lines: Iterable[bytes], maximum_characters: int, problems: Problems) -> list[Row]:
+    """The sound rows of one file, given as its lines; `problems` gets the others."""
+    rows: list[Row] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            text = _text(line)
+            values = _object(text)
+            _check_fields(values, maximum_characters)
+            if _MAY_HOLD_UNSEEN.search(text):
+                _check_characters(values)
+        except _Refused as refused:
+            where = f"line {number}" + (f": {refused.where}" if refused.where else "")
+            problems.add(Problem(name, where, refused.found, refused.expected, refused.message))
+        else:
+            rows.append(Row(number, values))
+    return rows
+
+
+def same_text(text: str) -> str:
+    """Equal for texts that read the same: composed characters, white space collapsed. Case is kept."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def same_question(text: str) -> str:
+    """Equal for prompts that ask the same thing: also without case, width and compatibility variants (NFKC)."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+class _Refused(Exception):
+    def __init__(self, where: str, found: str, expected: str, message: str) -> None:
+        super().__init__(message)
+        self.where, self.found, self.expected, self.message = where, found, expected, message
+
+
+def _text(line: bytes) -> str:
+    if not line.strip():
+        raise _Refused("", "an empty line", "a JSON object", "every line must hold a row; remove the line")
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        byte = f"the byte 0x{line[error.start]:02x} at position {error.start}"
+        raise _Refused("", byte, "UTF-8 text", "the line is not UTF-8; save the file as UTF-8") from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = _DECODER.decode(text)
+    except RecursionError:
+        raise _Refused("", "deep nesting", "a flat JSON object", "the line is nested too deeply") from None
+    except ValueError as error:
+        raise _Refused("", str(error)[:200], "a JSON object", "the line is no JSON") from None
+    if not isinstance(value, dict):
+        raise _Refused("", _kind(value), "a JSON object", 'write {"prompt": …, "response": …}')
+    return cast(dict[str, Any], value)
+
+
+def _check_fields(values: dict[str, Any], maximum_characters: int) -> None:
+    for name in REQUIRED:
+        if name not in values:
+            raise _Refused(name, "nothing", "a text", "the field is missing")
+        text = values[name]
+        if not isinstance(text, str):
+            raise _Refused(name, _kind(text), "a text", "the field is no text")
+        if not text.strip():
+            raise _Refused(name, "an empty text", "a text", "the field is empty")
+        if len(text) > maximum_characters:
+            expected = f"at most {maximum_characters} characters"
+            raise _Refused(name, f"{len(text)} characters", expected, "the text is too long")
+    tags: Any = values.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in cast(list[Any], tags)):
+        raise _Refused("tags", _kind(tags), "a list of texts", "the field is no list of texts")
+
+
+def _check_characters(values: dict[str, Any]) -> None:
+    for text in texts_of(values):
+        if unseen := _UNSEEN.search(text):
+            found = f"U+{ord(unseen.group()):04X}"
+            raise _Refused("", found, "visible text", "a text holds a character that people cannot see")
+
+
+def texts_of(values: dict[str, Any]) -> list[str]:
+    """All texts anywhere in a row, keys too."""
+    texts: list[str] = []
+    waiting: list[Any] = [values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, dict):
+            fields = cast(dict[str, Any], value)
+            texts += fields
+            waiting += reversed(fields.values())
+        elif isinstance(value, list):
+            waiting += reversed(cast(list[Any], value))
+    return texts
+
+
+def _kind(value: Any) -> str:
+    return _WORDS[type(value)]
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_constant)

@@ -1,0 +1,92 @@
+"""Who may follow whom: the evidence that each stage demands, and the states a version passes through.
+
+A `produced` fact names the digest of what it made and the digests of what it was made from, so the facts form a Merkle
+graph. A stage is allowed when every stage before it is produced for this release's fingerprints, has passed, and was
+made from exactly the digests that are current now. Gates call `require` again, whoever launched them.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from llmops_core.errors import GateRefused
+from llmops_core.facts import Fact, latest
+from llmops_core.plan import STAGES
+
+# What each stage is made from. The edges of lineage, and the reason a stale result is never reused.
+MADE_FROM: dict[str, tuple[str, ...]] = {
+    "dataset": (),
+    "base_weights": (),
+    "weights": ("base_weights",),
+    "evaluation": ("weights",),
+    "registered_version": ("weights", "evaluation"),
+    "staging_deployment": ("registered_version",),
+    "staging_tests": ("staging_deployment",),
+    "approval": ("registered_version", "evaluation", "staging_tests"),
+    "canary": ("registered_version", "approval"),
+    "production": ("registered_version", "approval", "canary"),
+}
+
+# The states of a version in the order of the story; the stage on the left leads into the state on the right.
+STATE_AFTER: dict[str, str] = {
+    "registered_version": "registered",
+    "staging_deployment": "staged",
+    "staging_tests": "tested",
+    "approval": "approved",
+    "canary": "proven",
+    "production": "serving",
+}
+
+PASSED = "passed"
+
+
+def before(stage: str) -> tuple[str, ...]:
+    """Every stage that comes before this one in the story."""
+    return STAGES[: STAGES.index(stage)]
+
+
+def current(facts: Sequence[Fact], fingerprints: Mapping[str, str]) -> dict[str, Fact]:
+    """{stage: the newest fact} of all stages that exist for these fingerprints and rest on current digests.
+
+    A stage whose inputs were made anew since (the same fingerprint, other bytes) is left out: it proves nothing about
+    the new bytes. A canary whose deployment was rolled back since is left out too: users were harmed after all.
+    """
+    newest: dict[tuple[str, str], Fact] = {}
+    for fact in facts:
+        if fact.kind == "produced":
+            newest[fact.subject, fact.fingerprint] = fact
+        elif fact.kind == "switched" and (left := fact.body.get("rolled_back")):
+            newest = {key: made for key, made in newest.items() if not _proves(made, left)}
+    result: dict[str, Fact] = {}
+    for stage in STAGES:
+        fact = newest.get((stage, fingerprints[stage]))
+        if fact is not None and all(
+            up in result and fact.body["inputs"].get(up) == result[up].body["digest"] for up in MADE_FROM[stage]
+        ):
+            result[stage] = fact
+    return result
+
+
+def _proves(fact: Fact, deployment: str) -> bool:
+    return fact.subject in ("canary", "production") and fact.body.get("deployment") == deployment
+
+
+def require(stage: str, evidence: Mapping[str, Fact]) -> None:
+    """Raises GateRefused unless every stage before `stage` is there and has passed."""
+    for earlier in before(stage):
+        fact = evidence.get(earlier)
+        if fact is None:
+            raise GateRefused(stage, f"there is no current {earlier} for this revision; materialize it first")
+        if fact.body.get("verdict") != PASSED:
+            reason = fact.body.get("reason") or "no reason was recorded"
+            raise GateRefused(stage, f"{earlier} is {fact.body.get('verdict')}: {reason}")
+
+
+def serves(facts: Sequence[Fact], fingerprints: Mapping[str, str]) -> bool:
+    """Whether production traffic goes to exactly this release now, and not to another since."""
+    production = current(facts, fingerprints).get("production")
+    switched = latest(facts, "switched", subject="production")
+    return (
+        production is not None
+        and switched is not None
+        and switched.body.get("state") == "serving"
+        and switched.body.get("deployment") == production.body["deployment"]
+    )

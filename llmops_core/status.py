@@ -1,0 +1,88 @@
+"""Where every model stands, folded from the facts: what serves in which environment, and what holds it up."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from llmops_core.facts import Fact
+from llmops_core.promotion import PASSED
+
+ENVIRONMENTS = ("staging", "production")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What answers in one environment. `state` is serving, canary, rolled_back (nothing took its place) or retired."""
+
+    version: str
+    revision: str
+    weights_digest: str
+    state: str
+    url: str
+    deployment: str
+    since: str
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Why the newest release of a model does not go on. `stage` is the one that refused or waits."""
+
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    model: str
+    environments: dict[str, Serving] = field(default_factory=dict[str, Serving])
+    blocked: tuple[Blocked, ...] = ()
+    latest_revision: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "environments": {name: asdict(serving) for name, serving in self.environments.items()},
+            "blocked": [asdict(blocked) for blocked in self.blocked],
+            "latest_revision": self.latest_revision,
+        }
+
+
+def fold(model: str, facts: Sequence[Fact]) -> ModelStatus:
+    """The status of one model from its facts in order.
+
+    A newly pinned revision clears what held up the one before it; a stage that is produced replaces its own refusal.
+    """
+    environments: dict[str, Serving] = {}
+    blocked: dict[str, Blocked] = {}
+    revision = ""
+    for fact in facts:
+        if fact.model != model:
+            continue
+        if fact.kind == "pinned":
+            revision = fact.body["revision"]
+            blocked.clear()
+        elif fact.kind == "refused" and fact.body.get("revision") == revision:
+            blocked[fact.subject] = Blocked(fact.subject, fact.body["reason"])
+        elif fact.kind == "produced":
+            blocked.pop(fact.subject, None)
+            if fact.body.get("verdict") != PASSED:
+                blocked[fact.subject] = Blocked(fact.subject, str(fact.body.get("reason") or "no reason was recorded"))
+        elif fact.kind == "switched":
+            _switch(environments, fact)
+    return ModelStatus(model, environments, tuple(blocked.values()), revision)
+
+
+def _switch(environments: dict[str, Serving], fact: Fact) -> None:
+    body = fact.body
+    if body.get("deployment") is None:
+        environments.pop(fact.subject, None)
+        return
+    environments[fact.subject] = Serving(
+        version=body["version"],
+        revision=body["revision"],
+        weights_digest=body["weights_digest"],
+        state=body["state"],
+        url=body["url"],
+        deployment=body["deployment"],
+        since=fact.at,
+    )

@@ -1,0 +1,191 @@
+"""All that is wrong with a tree's inputs, at once; and what an environment lacks to run a model.
+
+Pure: the caller reads the files, from a folder or from a commit. Each file is judged by its own schema first. Then
+come the rules between files, judged on whatever could be read: names and folders, dependencies, data that DVC tracks.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, cast
+
+from llmops_core import uris
+from llmops_core.dvc_files import parse_dvc_file, parse_dvc_lock, stage_wdirs
+from llmops_core.errors import InputError, Problem
+from llmops_core.model_spec import LIMIT_DEPENDENCIES, ModelSpec, judge_model_spec
+from llmops_core.problems import at_line
+from llmops_core.settings import Settings, allowed_by, judge_settings
+from llmops_core.strict_yaml import Document, load
+from llmops_core.training_spec import HuggingFaceSource, LocalSource, S3Source
+
+LIMIT_CIRCLES = 20
+_MODEL_FILE = re.compile(r"models/(?P<folder>[^/]+)/model\.yaml")
+_SETTINGS_FILE = re.compile(r"config/(?P<stem>[^/]+)\.yaml")
+_MISNAMED = re.compile(r"models/[^/]+/model\.(yml|json|YAML|YML)|config/[^/]+\.(yml|YAML|YML)")
+
+
+def validate(files: Mapping[str, bytes], is_tracked: Callable[[str], bool] | None = None) -> list[Problem]:
+    """Every problem of all models/*/model.yaml and config/*.yaml among `files`, sorted by file and field.
+
+    `files` maps repository-relative paths to bytes; other files are ignored, but for DVC's own (`*.dvc`, `dvc.lock`,
+    `dvc.yaml`): what they track decides whether a model has data, unless `is_tracked` is given to decide it.
+    """
+    problems = [_misnamed(file) for file in files if _MISNAMED.fullmatch(file)]
+    if is_tracked is None:
+        is_tracked = _tracked(files, problems)
+    settings = _read_all(files, _SETTINGS_FILE, problems)
+    models = _read_all(files, _MODEL_FILE, problems)
+    problems += _settings_problems(settings)
+    allowed = frozenset[str]().union(*(allowed_by(document) for document in settings.values()))
+    for folder, document in models.items():
+        problems += _model_problems(folder, document, allowed, models, is_tracked)
+    problems += _cycles(models)
+    return sorted(problems, key=lambda problem: (problem.file, problem.field, problem.message))
+
+
+def lacks(spec: ModelSpec, settings: Settings) -> list[str]:
+    """What this environment lacks to train and serve this model, as sentences; empty where nothing is missing."""
+    return [*_lacking_hardware(spec, settings), *_lacking_services(spec, settings)]
+
+
+def _lacking_hardware(spec: ModelSpec, settings: Settings) -> Iterator[str]:
+    needs, has, name = spec.resources, settings.capacity, settings.name
+    if needs.gpu_count > has.gpu_count:
+        yield f"it needs {needs.gpu_count} GPU(s), and {name} has {has.gpu_count or 'none'}"
+    elif needs.gpu_count and needs.gpu_type not in (None, has.gpu_type):
+        yield f"it needs GPUs of type {needs.gpu_type}, and those of {name} are {has.gpu_type}"
+    memory_gb = needs.memory_gb * settings.memory_factor
+    if memory_gb > has.memory_gb:
+        yield f"it needs {memory_gb:g} GB of memory, and {name} gives a replica {has.memory_gb:g} GB"
+    if needs.cpu > has.cpu:
+        yield f"it needs {needs.cpu:g} processor cores, and {name} gives a replica {has.cpu:g}"
+
+
+def _lacking_services(spec: ModelSpec, settings: Settings) -> Iterator[str]:
+    if spec.serving.engine == "vllm" and settings.serving.kind != "kubernetes":
+        yield f"its engine, vllm, is served on a Kubernetes cluster, and {settings.name} has none"
+    endpoint = spec.source.endpoint if isinstance(spec.source, (HuggingFaceSource, S3Source)) else None
+    if endpoint is not None:
+        try:
+            uris.check_endpoint(endpoint, settings.allowed_endpoints)
+        except uris.UnsafeUri as error:
+            yield f"its source's endpoint {endpoint} is refused in {settings.name}: {error}"
+
+
+def _misnamed(file: str) -> Problem:
+    message = "the file has another name than the platform reads, and would be ignored; rename it"
+    return Problem(file, "", file.rsplit("/", 1)[-1], "a name that ends in .yaml", message)
+
+
+def _read_all(files: Mapping[str, bytes], pattern: re.Pattern[str], problems: list[Problem]) -> dict[str, Document]:
+    """{folder or stem: document} of the files that could be read at all; the others' problems are added."""
+    found: dict[str, Document] = {}
+    for file in sorted(files):
+        if match := pattern.fullmatch(file):
+            try:
+                found[match[1]] = load(files[file], file)
+            except InputError as error:
+                problems += error.problems
+    return found
+
+
+def _tracked(files: Mapping[str, bytes], problems: list[Problem]) -> Callable[[str], bool]:
+    """Whether DVC pins a path, a folder around it, or something inside it. Problems of DVC's files are added."""
+    outs: set[str] = set()
+    for file in sorted(files):
+        folder, _, name = file.rpartition("/")
+        try:
+            if name == "dvc.lock":
+                pipeline = f"{folder}/dvc.yaml" if folder else "dvc.yaml"
+                wdirs = stage_wdirs(files.get(pipeline, b""), pipeline)
+                outs.update(pointer.path for pointer in parse_dvc_lock(files[file], file, wdirs))
+            elif name.endswith(".dvc") and name != ".dvc":
+                outs.update(pointer.path for pointer in parse_dvc_file(files[file], file))
+        except InputError as error:
+            problems += error.problems
+    return lambda path: any(_same_or_inside(path, out) or _same_or_inside(out, path) for out in outs)
+
+
+def _same_or_inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def _settings_problems(settings: Mapping[str, Document]) -> Iterator[Problem]:
+    for stem, document in settings.items():
+        file = f"config/{stem}.yaml"
+        yield from judge_settings(document, file)[1]
+        yield from _name_problem(document, file, stem, "the file's name without .yaml")
+        staging = document.mapping.get("staging")
+        if isinstance(staging, str) and staging not in settings:
+            message = f"there is no readable config/{staging}.yaml; add it or name another"
+            yield at_line(document, file, ("staging",), staging, "the name of an environment", message)
+
+
+def _name_problem(document: Document, file: str, wanted: str, what: str) -> Iterator[Problem]:
+    name = document.mapping.get("name")
+    if isinstance(name, str) and name != wanted:
+        yield at_line(document, file, ("name",), name, wanted, f"the name must be {what}; change one of the two")
+
+
+def _model_problems(
+    folder: str,
+    document: Document,
+    allowed: Collection[str],
+    models: Mapping[str, Document],
+    is_tracked: Callable[[str], bool],
+) -> Iterator[Problem]:
+    file = f"models/{folder}/model.yaml"
+    spec, problems = judge_model_spec(document, file, allowed)
+    yield from problems
+    yield from _name_problem(document, file, folder, "that of its folder")
+    for index, other in enumerate(_dependencies(document)):
+        if other is not None and other != folder and other not in models:
+            message = f"there is no readable models/{other}/model.yaml; add it or remove the entry"
+            yield at_line(document, file, ("depends_on", index), other, "the name of a model here", message)
+    if spec is not None:
+        yield from _untracked(spec, document, file, is_tracked)
+
+
+def _untracked(spec: ModelSpec, document: Document, file: str, is_tracked: Callable[[str], bool]) -> Iterator[Problem]:
+    paths = {("data", "path"): spec.data.path}
+    if isinstance(spec.source, LocalSource) and spec.source.path is not None:
+        paths[("source", "path")] = spec.source.path
+    for location, path in paths.items():
+        if not is_tracked(path):
+            expected = "a path that a .dvc file or dvc.lock pins"
+            message = f"DVC tracks nothing there; run `dvc add {path}` or `dvc repro`, and commit the pointer"
+            yield at_line(document, file, location, path, expected, message)
+
+
+def _dependencies(document: Document) -> list[str | None]:
+    """The entries of depends_on in their places, as many as are allowed, None for those that are no text."""
+    given: Any = document.mapping.get("depends_on")
+    entries = cast(list[Any], given) if isinstance(given, list) else []
+    return [entry if isinstance(entry, str) else None for entry in entries[:LIMIT_DEPENDENCIES]]
+
+
+def _cycles(models: Mapping[str, Document]) -> Iterator[Problem]:
+    """One problem for each circle of dependencies, at an entry that closes it; it is left out to find the next."""
+    graph = {name: {d for d in _dependencies(models[name]) if d in models and d != name} for name in models}
+    for _ in range(LIMIT_CIRCLES):
+        if (cycle := _cycle_in(graph)) is None:
+            return
+        members = cycle[:-1]
+        start = members.index(min(members))
+        circle = [*members[start:], *members[:start]]
+        waiting, waited_for = circle[0], circle[1]
+        graph[waiting].discard(waited_for)
+        document = models[waiting]
+        location = ("depends_on", _dependencies(document).index(waited_for))
+        message = f"these models wait for each other: {' -> '.join([*circle, waiting])}; remove one dependency"
+        file = f"models/{waiting}/model.yaml"
+        yield at_line(document, file, location, waited_for, "no circle of dependencies", message)
+
+
+def _cycle_in(graph: Mapping[str, Collection[str | None]]) -> list[str] | None:
+    """A circle a -> b -> … -> a in which each depends on the next, or None."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))  # graphlib names each before the one that depends on it
+    return None

@@ -1,0 +1,184 @@
+"""config/*.yaml: one schema for every environment, no secret in it, no way inside that it does not name itself."""
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmops_core.canary_policy import CanaryPolicy
+from llmops_core.errors import InputError
+from llmops_core.settings import Settings, load_settings
+from llmops_core.showing import field_name
+from tests.core.field_walk import WRONG, all_models, as_bytes, changed, in_blocks, locations, used_fields
+
+ROOT = Path(__file__).parents[2]
+FILE = "config/x.yaml"
+FULL = {
+    "name": "production",
+    "branch": "release/v1",
+    "staging": "staging",
+    "platform": {
+        "dagster": {
+            **{"host": "postgres.example.com", "port": 5433, "database": "dagster", "user": "dagster"},
+            "password": {"env": "DAGSTER_PASSWORD"},
+        },
+        "mlflow": {"url": "http://mlflow.llmops:5000", "token": {"file": "/run/secrets/mlflow"}},
+        "dvc_remote": {"uri": "s3://bucket/dvc", "endpoint": "http://minio:9000", "region": "eu-central-1"},
+        "artifacts": {"uri": "s3://bucket/artifacts"},
+    },
+    "serving": {"kind": "kubernetes", "namespace": "llm"},
+    "capacity": {"gpu_count": 8, "gpu_type": "a100", "memory_gb": 512.5, "cpu": 64.5},
+    "replicas": {"minimum": 3, "maximum": 20},
+    "memory_factor": 0.8,
+    "strategy": "blue_green",
+    "canary": {
+        **{"steps_percent": [10, 50], "alpha": 0.01, "max_error_rate": 0.01, "immediate_error_rate": 0.05},
+        **{"max_slow_rate": 0.05, "immediate_slow_rate": 0.1, "error_margin": 0.005, "slow_margin": 0.02},
+        **{"min_requests_per_step": 100, "max_seconds_per_step": 120.5, "latency_limit_seconds": 0.5},
+        **{"tick_seconds": 1.5, "synthetic_requests_per_second": 0.5},
+    },
+    "approvals": {
+        "required": ["technical", "security"],
+        "signers": "a/signers",
+        "approvers": "a/roles.yaml",
+        "sign_locally": False,
+    },
+    "slos": {"availability": 0.999, "p95_seconds": 2.5, "error_rate": 0.01, "requests_per_second": 100.5},
+    "staging_tests": {"concurrency": [1, 5], "requests": 200, "min_success_rate": 0.95, "max_p95_seconds": 5.5},
+    "allowed_endpoints": ["minio:9000", "mlflow.llmops"],
+    "notify": {"channel": "#llm-production"},
+}
+PLACES = [at for at, _ in locations(FULL)]
+MAPPINGS = [(), *(at for at, value in locations(FULL) if isinstance(value, dict))]
+
+
+def problems_of(sample):
+    with pytest.raises(InputError) as caught:
+        load_settings(as_bytes(sample), FILE)
+    return caught.value.problems
+
+
+def found_at(at):
+    value = FULL
+    for key in at:
+        value = value[key]
+    return value
+
+
+def test_the_sample_uses_every_field():
+    used = used_fields(load_settings(in_blocks(FULL), FILE))
+    assert {(model, name) for model in all_models(Settings) for name in model.model_fields} == used
+
+
+def test_every_field_is_described_for_editors():
+    assert not [(m, n) for m in all_models(Settings) for n, field in m.model_fields.items() if not field.description]
+
+
+@pytest.mark.parametrize("at", PLACES)
+def test_a_value_of_a_wrong_type_is_named(at):
+    for wrong in WRONG[type(found_at(at))]:
+        problems = problems_of(changed(FULL, at, wrong))
+        assert any(p.field == field_name(at) or p.field.startswith(f"{field_name(at)}.") for p in problems), problems
+
+
+@pytest.mark.parametrize("at", MAPPINGS)
+def test_an_unknown_key_is_named_wherever_it_stands(at):
+    (problem,) = problems_of(changed(FULL, (*at, "surprise"), 1))
+    assert problem.field == field_name((*at, "surprise"))
+
+
+@pytest.mark.parametrize("field", [name for name, field in Settings.model_fields.items() if field.is_required()])
+def test_a_missing_section_is_named(field):
+    assert problems_of(changed(FULL, (field,), ...))[0].field == field
+
+
+@settings(deadline=None)
+@given(st.sampled_from(PLACES), st.one_of(st.none(), st.text(max_size=12), st.integers(), st.floats(), st.booleans()))
+def test_no_value_anywhere_crashes(at, value):
+    try:
+        settings = load_settings(as_bytes(changed(FULL, at, value)), FILE)
+    except InputError as error:
+        assert all(problem.found and problem.expected and problem.message for problem in error.problems)
+    else:
+        assert settings.name
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "field", "words"),
+    [
+        (("name",), "Prod", "name", "another form"),
+        *(
+            (("branch",), bad, "branch", "")
+            for bad in ("-x", "a..b", "a b", "a/", "a.lock", "a//b", "a/.b", "a~1", "@{u}")
+        ),
+        (("platform", "dagster", "password"), {"env": "A", "file": "/a"}, "platform.dagster.password", "both"),
+        (("platform", "dagster", "password"), {}, "platform.dagster.password", "neither"),
+        (("platform", "dagster", "password"), "hunter2", "platform.dagster.password", ""),
+        (("platform", "dagster", "password", "env"), "hunter2", "platform.dagster.password.env", "another form"),
+        (("platform", "mlflow", "url"), "https://me:hunter2@mlflow.example.com", "platform.mlflow.url", "password"),
+        (("platform", "mlflow", "url"), "http://other.llmops:5000", "platform.mlflow.url", "allowed_endpoints"),
+        (("platform", "mlflow", "url"), "sqlite:///x.db", "platform.mlflow.url", "refused"),
+        (("platform", "dvc_remote", "uri"), "s3://key:hunter2@bucket/x", "platform.dvc_remote.uri", "refused"),
+        (("allowed_endpoints",), [], "platform.dvc_remote.endpoint", "allowed_endpoints"),
+        (("allowed_endpoints",), ["http://minio:9000"], "allowed_endpoints[0]", "refused"),
+        (("allowed_endpoints",), ["169.254.169.254"], "allowed_endpoints[0]", "metadata"),
+        (("serving", "namespace"), ..., "serving.namespace", "need a namespace"),
+        (("serving", "kind"), "local", "serving.namespace", "remove it"),
+        (("capacity", "gpu_type"), ..., "capacity.gpu_type", "which GPUs"),
+        (("capacity", "gpu_count"), 0, "capacity.gpu_type", "gpu_count is 0"),
+        (("replicas", "maximum"), 2, "replicas.maximum", "below minimum"),
+        (("memory_factor",), 1.1, "memory_factor", ""),
+        (("strategy",), "yolo", "strategy", ""),
+        (("canary", "steps_percent"), [50, 10], "canary", "must rise"),
+        (("canary", "steps_percent"), [], "canary.steps_percent", ""),
+        (("canary", "immediate_error_rate"), 0.001, "canary", "must be above"),
+        (("canary", "alpha"), 1, "canary.alpha", ""),
+        (("approvals", "required"), [], "approvals.required", ""),
+        (("approvals", "required"), ["technical", "technical"], "approvals.required[1]", "twice"),
+        (("approvals", "required"), ["boss"], "approvals.required[0]", ""),
+        (("approvals", "signers"), "../signers", "approvals.signers", "leave"),
+        (("approvals", "sign_locally"), True, "approvals.sign_locally", "only an environment on this machine"),
+        (("slos", "availability"), 1, "slos.availability", ""),
+        (("staging_tests", "concurrency"), [0], "staging_tests.concurrency[0]", ""),
+    ],
+)
+def test_each_rule_names_its_field(at, value, field, words):
+    problems = problems_of(changed(FULL, at, value))
+    assert any(problem.field == field and words in problem.message for problem in problems), problems
+    assert "hunter2" not in str(problems)
+
+
+def test_the_canary_section_is_the_policy_that_judges():
+    settings = load_settings(as_bytes(FULL), FILE)
+    assert isinstance(settings.canary, CanaryPolicy)
+    assert set(CanaryPolicy.model_fields) < set(FULL["canary"]), "every number of the policy stands in the file"
+
+
+def of_repository(name):
+    path = ROOT / "config" / f"{name}.yaml"
+    settings = load_settings(path.read_bytes(), str(path))
+    assert settings.name == name
+    return settings
+
+
+def test_the_environments_have_the_numbers_that_were_asked_for():
+    local, staging, production = map(of_repository, ("local", "staging", "production"))
+    assert (staging.strategy, staging.capacity.gpu_type, staging.memory_factor) == ("rolling", "v100", 0.8)
+    assert (staging.replicas.minimum, staging.replicas.maximum) == (1, 5)
+    assert (production.strategy, production.capacity.gpu_type) == ("blue_green", "a100")
+    assert (production.replicas.minimum, production.replicas.maximum) == (3, 20)
+    slos = production.slos
+    assert (slos.availability, slos.p95_seconds, slos.error_rate) == (0.999, 2.0, 0.01)
+    assert production.canary.steps_percent[0] == 10 and not production.approvals.sign_locally
+    assert len(staging.approvals.required) == 2 and len(production.approvals.required) == 3
+    assert local.canary.latency_limit_seconds == 0.5 and local.serving.kind == "local" and local.staging == "local"
+    for each in (local, staging, production):
+        assert each.staging_tests.concurrency == (1, 5, 10, 20) and each.staging_tests.min_success_rate == 0.95
+
+
+def test_the_published_schema_accepts_the_sample():
+    schema = Settings.model_json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(FULL, schema)

@@ -1,0 +1,58 @@
+"""What people are told must be what happened last."""
+
+from llmops_core.status import fold
+from tests.core.releases import History
+
+SERVING = {
+    "version": "1",
+    "revision": "1" * 40,
+    "weights_digest": "w" * 64,
+    "state": "serving",
+    "url": "http://127.0.0.1:8600/models/atlas-qa",
+    "deployment": "atlas-qa-v1",
+}
+
+
+def test_a_refusal_outlived_the_revision_it_was_about() -> None:
+    history = History()
+    history.add("pinned", "run", revision="a")
+    history.add("refused", "evaluation", revision="a", reason="0.1 is below 0.95")
+    assert [b.reason for b in fold("atlas-qa", history.facts).blocked] == ["0.1 is below 0.95"]
+    history.add("pinned", "run", revision="b")
+    assert fold("atlas-qa", history.facts).blocked == ()
+
+
+def test_a_late_refusal_of_an_older_revision_was_shown_for_the_newest() -> None:
+    history = History()
+    history.add("pinned", "run", revision="a")
+    history.add("pinned", "run", revision="b")
+    history.add("refused", "evaluation", revision="a", reason="old")
+    assert fold("atlas-qa", history.facts).blocked == ()
+
+
+def test_a_failed_verdict_was_not_shown_as_the_reason() -> None:
+    history = History()
+    history.add("pinned", "run", revision="a")
+    history.add("produced", "evaluation", verdict="failed", reason="0.1 is below 0.95", revision="a")
+    assert [(b.stage, b.reason) for b in fold("atlas-qa", history.facts).blocked] == [
+        ("evaluation", "0.1 is below 0.95")
+    ]
+    history.add("produced", "evaluation", verdict="passed", revision="a")
+    assert fold("atlas-qa", history.facts).blocked == ()
+
+
+def test_another_model_s_facts_were_mixed_in() -> None:
+    history = History()
+    history.add("switched", "production", **SERVING)
+    assert fold("other", history.facts).environments == {}
+
+
+def test_the_newest_switch_did_not_win() -> None:
+    history = History()
+    history.add("switched", "production", **SERVING)
+    history.add("switched", "production", **{**SERVING, "version": "2", "deployment": "atlas-qa-v2"})
+    status = fold("atlas-qa", history.facts)
+    assert status.environments["production"].version == "2"
+    assert status.as_dict()["environments"]["production"]["version"] == "2"
+    history.add("switched", "production", deployment=None)
+    assert fold("atlas-qa", history.facts).environments == {}

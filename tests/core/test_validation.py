@@ -1,0 +1,205 @@
+"""A tree of inputs: all problems at once, files that do not fit each other, and environments that lack something."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmops_core.errors import InputError
+from llmops_core.model_spec import load_model_spec
+from llmops_core.settings import load_settings
+from llmops_core.validation import lacks, validate
+from tests.core.field_walk import as_bytes, changed, in_blocks
+from tests.core.spec_samples import FOLDER, HUGGING_FACE, LOCAL, S3
+from tests.core.test_settings import FULL
+
+ROOT = Path(__file__).parents[2]
+LOCK = b"""schema: '2.0'
+stages:
+  atlas:
+    cmd: make
+    outs:
+    - path: data/atlas
+      hash: md5
+      md5: a8fe5685757e73db2e418e3469ab8889.dir
+      size: 20
+      nfiles: 6
+"""
+
+
+def tree(**models):
+    """Files of a valid tree with these models, by name with underscores for hyphens."""
+    files = {"config/staging.yaml": in_blocks(FULL | {"name": "staging"}), "config/production.yaml": in_blocks(FULL)}
+    for name, sample in models.items():
+        name = name.replace("_", "-")
+        files[f"models/{name}/model.yaml"] = in_blocks({**sample, "name": name})
+    return files | {"dvc.lock": LOCK, "README.md": b"\xff not ours"}
+
+
+def alone(sample, *depends_on):
+    return {**sample, "depends_on": list(depends_on)}
+
+
+def found(files, **options):
+    return [(problem.file, problem.field) for problem in validate(files, **options)]
+
+
+def test_a_good_tree_has_no_problem():
+    assert validate(tree(a=alone(LOCAL), b=alone(S3, "a"), c=alone(HUGGING_FACE, "a", "b"))) == []
+
+
+def test_this_repository_is_valid():
+    patterns = ("models/*/model.yaml", "config/*.yaml", "data/**/*.dvc", "dvc.lock", "dvc.yaml")
+    paths = [path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()]
+    assert validate({str(path.relative_to(ROOT)): path.read_bytes() for path in paths}) == []
+
+
+def test_all_problems_of_all_files_come_at_once_and_in_order():
+    files = tree(a=changed(alone(LOCAL, "zz"), ("resources", "cpu"), "2"), b={**alone(LOCAL), "surprise": 1})
+    files["config/production.yaml"] = in_blocks({**FULL, "strategy": "yolo", "staging": "nowhere"})
+    files["models/c/model.yaml"] = b"a: [1"
+    files["models/d/model.yaml"] = b"\xff"
+    assert found(files) == [
+        ("config/production.yaml", "staging"),
+        ("config/production.yaml", "strategy"),
+        ("models/a/model.yaml", "depends_on[0]"),
+        ("models/a/model.yaml", "resources.cpu"),
+        ("models/b/model.yaml", "surprise"),
+        ("models/c/model.yaml", ""),
+        ("models/d/model.yaml", ""),
+    ]
+
+
+def test_a_name_that_differs_from_its_folder_or_file_is_found():
+    files = tree(a=alone(LOCAL))
+    files["models/other/model.yaml"] = files["models/a/model.yaml"]
+    files["config/other.yaml"] = files["config/staging.yaml"]
+    problems = validate(files)
+    assert [(p.file, p.field, p.found, p.expected) for p in problems] == [
+        ("config/other.yaml", "name", "'staging'", "other"),
+        ("models/other/model.yaml", "name", "'a'", "other"),
+    ]
+    assert problems[1].message.startswith("line 1: ")
+
+
+@pytest.mark.parametrize("file", ["models/a/model.yml", "models/a/model.json", "config/production.yml"])
+def test_a_file_that_would_be_ignored_for_its_name_is_found(file):
+    assert (file, "") in found(tree() | {file: b"name: a"})
+
+
+def test_a_dependency_that_does_not_exist_is_found_with_its_line():
+    (problem,) = validate(tree(a=alone(LOCAL), b=alone(LOCAL, "a", "c")))
+    assert problem.field == "depends_on[1]" and "models/c/model.yaml" in problem.message
+
+
+def test_every_circle_of_dependencies_is_found_once():
+    models = {"a": ["b"], "b": ["c"], "c": ["a"], "d": ["e"], "e": ["d", "a"], "f": ["f"]}
+    problems = validate(tree(**{name: alone(LOCAL, *depends_on) for name, depends_on in models.items()}))
+    assert [(p.file, p.field) for p in problems] == [
+        ("models/a/model.yaml", "depends_on[0]"),
+        ("models/d/model.yaml", "depends_on[0]"),
+        ("models/f/model.yaml", "depends_on[0]"),
+    ]
+    assert "a -> b -> c -> a" in problems[0].message and "itself" in problems[2].message
+
+
+def test_a_chain_of_a_thousand_models_is_no_circle_and_costs_no_recursion():
+    names = [f"m{index}" for index in range(1200)]
+    document = {name: {"depends_on": [after]} for name, after in zip(names, [*names[1:], "m0"], strict=True)}
+    files = {f"models/{name}/model.yaml": as_bytes(value) for name, value in document.items()}
+    assert sum("wait for each other" in problem.message for problem in validate(files)) == 1
+    files["models/m1199/model.yaml"] = as_bytes({"depends_on": []})
+    assert not any("wait for each other" in problem.message for problem in validate(files))
+
+
+def test_many_circles_do_not_take_for_ever():
+    names = [f"m{index}" for index in range(40)]
+    files = {f"models/{name}/model.yaml": as_bytes({"depends_on": names}) for name in names}
+    assert 0 < sum("wait for each other" in problem.message for problem in validate(files)) <= 20
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(["models/a/model.yaml", "config/a.yaml", "dvc.lock", "x.dvc"]), st.binary()))
+def test_arbitrary_files_crash_nothing(files):
+    for problem in validate(files):
+        assert problem.file in files and problem.message and problem.expected and problem.found
+
+
+@pytest.mark.parametrize(
+    ("pointers", "missing"),
+    [
+        ({}, True),
+        ({"dvc.lock": LOCK}, False),
+        ({"dvc.lock": LOCK.replace(b"data/atlas", b"data/atlas/train.jsonl").replace(b".dir", b"")}, False),
+        ({"dvc.lock": LOCK.replace(b"data/atlas", b"data")}, False),
+        ({"dvc.lock": LOCK.replace(b"data/atlas", b"data/atlas2")}, True),
+        (
+            {"data/atlas.dvc": b"outs:\n- md5: a8fe5685757e73db2e418e3469ab8889.dir\n  hash: md5\n  path: atlas\n"},
+            False,
+        ),
+        ({"dvc.lock": LOCK.replace(b"data/atlas", b"atlas"), "dvc.yaml": b"stages: {atlas: {wdir: data}}"}, False),
+    ],
+)
+def test_data_without_a_dvc_pointer_is_found(pointers, missing):
+    files = {file: content for file, content in tree(a=alone(LOCAL)).items() if file != "dvc.lock"}
+    assert found(files | pointers) == ([("models/a/model.yaml", "data.path")] if missing else [])
+
+
+def test_a_broken_pointer_file_is_a_problem_of_its_own():
+    assert ("dvc.lock", "") in found(tree(a=alone(LOCAL)) | {"dvc.lock": b"stages: [\n"})
+
+
+def test_weights_in_the_repository_need_a_pointer_too():
+    files = tree(a=alone(FOLDER))
+    assert found(files) == [("models/a/model.yaml", "source.path")]
+    assert found(files, is_tracked=lambda path: path in {"weights/tiny", "data/atlas"}) == []
+
+
+def test_an_endpoint_listed_by_an_environment_is_allowed_in_models():
+    files = tree(a=changed(alone(S3), ("source", "endpoint"), "http://minio:9000"))
+    assert validate(files) == []
+    files["models/a/model.yaml"] = files["models/a/model.yaml"].replace(b":9000", b":9001")
+    assert found(files) == [("models/a/model.yaml", "source.endpoint")]
+
+
+PRODUCTION = load_settings(in_blocks(FULL), "config/production.yaml")
+LAPTOP = load_settings((ROOT / "config/local.yaml").read_bytes(), "config/local.yaml")
+
+
+def spec(sample, **resources):
+    sample = {**sample, "resources": {**sample["resources"], **resources}}
+    return load_model_spec(in_blocks(sample), "x", {"minio:9000"})
+
+
+def test_a_laptop_says_all_that_it_lacks_for_a_large_model():
+    sentences = " ".join(lacks(spec(HUGGING_FACE), LAPTOP))
+    for word in ("2 GPU(s), and local has none", "16.5 GB of memory", "8.5 processor cores", "Kubernetes cluster"):
+        assert word in sentences
+    assert lacks(spec(LOCAL, cpu=2), LAPTOP) == [] == lacks(spec(HUGGING_FACE), PRODUCTION)
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ({"gpu_count": 9, "memory_gb": 72}, "needs 9 GPU(s), and production has 8"),
+        ({"gpu_type": "h100"}, "of type h100, and those of production are a100"),
+        ({"memory_gb": 641}, "needs 512.8 GB of memory"),
+        ({"cpu": 65}, "needs 65 processor cores"),
+    ],
+)
+def test_each_lack_is_one_sentence(resources, words):
+    (sentence,) = lacks(spec(HUGGING_FACE, **resources), PRODUCTION)
+    assert words in sentence
+
+
+def test_memory_is_counted_after_the_environments_factor():
+    assert lacks(spec(HUGGING_FACE, memory_gb=640), PRODUCTION) == []
+
+
+def test_an_endpoint_that_only_another_environment_lists_is_a_lack():
+    inner = changed(alone(S3), ("source", "endpoint"), "http://minio:9000")
+    assert lacks(spec(inner), PRODUCTION) == []
+    assert "refused in local" in lacks(spec(inner, cpu=2), LAPTOP)[0]
+    with pytest.raises(InputError):
+        load_model_spec(in_blocks(inner), "x")
