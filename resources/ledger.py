@@ -1,0 +1,151 @@
+"""The ledger: one append-only table of facts, in SQLite on a laptop and PostgreSQL beyond it.
+
+Two writers may append at once. Each reads the head, seals its fact onto it and inserts; the primary key lets only one
+of them take the next sequence number, and the other tries again on the new head. A fact written with `once` is
+written by the first caller alone; every later one receives what the first wrote.
+"""
+
+import json
+import random
+import time
+from abc import ABC, abstractmethod
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    insert,
+    select,
+)
+from sqlalchemy.engine import Connection, Row
+from sqlalchemy.exc import IntegrityError as Duplicate
+from sqlalchemy.exc import OperationalError
+
+from llmops_core.errors import IntegrityError, TransientError
+from llmops_core.facts import GENESIS, Fact, Kind
+
+ATTEMPTS = 50
+
+_metadata = MetaData()
+_facts = Table(
+    "facts",
+    _metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("at", String(40), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("model", String(63), nullable=False, index=True),
+    Column("subject", String(63), nullable=False),
+    Column("fingerprint", String(64), nullable=False, index=True),
+    Column("body", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("once", String(200), nullable=True, unique=True),
+)
+
+
+class Ledger(ABC):
+    """Append-only, ordered, chained."""
+
+    @abstractmethod
+    def append(
+        self,
+        kind: Kind,
+        *,
+        model: str,
+        subject: str,
+        fingerprint: str = "",
+        body: dict[str, Any] | None = None,
+        once: str | None = None,
+    ) -> Fact:
+        """Writes a fact and returns it; with `once`, returns the fact that already holds this key if there is one."""
+
+    @abstractmethod
+    def facts(self, model: str | None = None) -> list[Fact]:
+        """All facts in order, or those of one model. Only the whole list forms a chain."""
+
+
+class SqlLedger(Ledger):
+    """A ledger in any database SQLAlchemy speaks to, for instance `sqlite:///ledger.db`."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_engine(url)
+        if self._engine.dialect.name == "sqlite":
+            event.listen(self._engine, "connect", _wait_for_other_writers)
+        _metadata.create_all(self._engine)
+
+    def append(
+        self,
+        kind: Kind,
+        *,
+        model: str,
+        subject: str,
+        fingerprint: str = "",
+        body: dict[str, Any] | None = None,
+        once: str | None = None,
+    ) -> Fact:
+        refusal: Exception | None = None
+        for attempt in range(ATTEMPTS):
+            try:
+                with self._engine.begin() as connection:
+                    if once is not None and (held := _held(connection, once)):
+                        return held
+                    fact = _next(connection, kind, model, subject, fingerprint, body or {})
+                    row = {**fact.model_dump(), "body": json.dumps(fact.body, ensure_ascii=False), "once": once}
+                    connection.execute(insert(_facts).values(row))
+                    return fact
+            except (Duplicate, OperationalError) as error:
+                refusal = error
+                time.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # noqa: S311 (a wait, not a secret)
+        raise TransientError(f"the ledger took no fact after {ATTEMPTS} attempts: {refusal}")
+
+    def facts(self, model: str | None = None) -> list[Fact]:
+        query = select(_facts).order_by(_facts.c.sequence)
+        if model is not None:
+            query = query.where(_facts.c.model == model)
+        try:
+            with self._engine.connect() as connection:
+                return [_fact(row) for row in connection.execute(query)]
+        except OperationalError as error:
+            raise TransientError(f"the ledger cannot be read: {error}") from error
+
+
+def _wait_for_other_writers(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA busy_timeout=10000")
+
+
+def _held(connection: Connection, once: str) -> Fact | None:
+    row = connection.execute(select(_facts).where(_facts.c.once == once)).first()
+    return _fact(row) if row else None
+
+
+def _next(connection: Connection, kind: Kind, model: str, subject: str, fingerprint: str, body: dict[str, Any]) -> Fact:
+    head = connection.execute(
+        select(_facts.c.sequence, _facts.c.digest).order_by(_facts.c.sequence.desc()).limit(1)
+    ).first()
+    return Fact(
+        sequence=head.sequence + 1 if head else 1,
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        kind=kind,
+        model=model,
+        subject=subject,
+        fingerprint=fingerprint,
+        body=body,
+        previous=head.digest if head else GENESIS,
+    ).sealed()
+
+
+def _fact(row: Row[Any]) -> Fact:
+    values = dict(row._mapping)
+    values.pop("once")
+    try:
+        return Fact(**{**values, "body": json.loads(values["body"])})
+    except ValueError as error:
+        raise IntegrityError(f"line {row.sequence} of the ledger is not what was written there: {error}") from error

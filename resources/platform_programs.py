@@ -1,0 +1,88 @@
+"""The platform's own programs on one machine: the registry, the code location, the daemon and the UI.
+
+One code server is shared by the UI and the daemon, so that the project is imported once and not three times. The
+gateway and the model servers are kept by their own doors (traffic.py, serving.py).
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from resources.home import HOST, Home
+from resources.mlflow_server import mlflow_command, mlflow_environment
+from resources.processes import Program
+from resources.publishing import publish_text
+
+LOCATION = "llmops_assets"
+CODE_SERVER = ("dagster", "api", "grpc", "-m", "llmops_assets.definitions", "--inject-env-vars-from-instance")
+# ticks that decided nothing are kept for a day, others for a month: SQLite would fill up otherwise
+TICK_RETENTION_DAYS = {"skipped": 1, "started": 30, "success": 30, "failure": 30}
+
+
+def platform_programs(home: Home) -> list[Program]:
+    """In the order in which they are started."""
+    write_dagster_instance(home)
+    variables = _environment(home)
+    workspace = str(home.root / "dagster" / "workspace.yaml")
+    commands: dict[str, list[str]] = {
+        "mlflow": mlflow_command(home.mlflow_port),
+        "code": [*CODE_SERVER, "--host", HOST, "--port", str(home.code_port), "--location-name", LOCATION],
+        "daemon": ["dagster-daemon", "run", "-w", workspace],
+        "dagster": ["dagster-webserver", "-h", HOST, "-p", str(home.dagster_port), "-w", workspace],
+    }
+    return [
+        Program(name, (_installed(command[0]), *command[1:]), home.repository, variables, stop_wait_seconds=15)
+        for name, command in commands.items()
+    ]
+
+
+def write_dagster_instance(home: Home) -> None:
+    """dagster.yaml and the workspace, in home/dagster."""
+    folder = home.folder("dagster")
+    instance = {
+        "telemetry": {"enabled": False},
+        "nux": {"enabled": False},
+        "run_queue": {"dequeue_interval_seconds": 1},
+        # one release a model at a time; a UI launch carries the same partition tag as a sensor's
+        "concurrency": {
+            "runs": {
+                "max_concurrent_runs": 4,
+                "tag_concurrency_limits": [
+                    {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+                ],
+            }
+        },
+        "run_monitoring": {"enabled": True, "start_timeout_seconds": 120, "poll_interval_seconds": 10},
+        "retention": {
+            "sensor": {"purge_after_days": TICK_RETENTION_DAYS},
+            "schedule": {"purge_after_days": TICK_RETENTION_DAYS},
+        },
+    }
+    location = {"grpc_server": {"host": HOST, "port": home.code_port, "location_name": LOCATION}}
+    # JSON is YAML; both files are rewritten only by rename, for daemons that read them
+    publish_text(folder / "dagster.yaml", json.dumps(instance, indent=2))
+    publish_text(folder / "workspace.yaml", json.dumps({"load_from": [location]}, indent=2))
+
+
+def _environment(home: Home) -> dict[str, str]:
+    return {
+        **home.as_environment(),
+        "PATH": _search_path(),
+        **mlflow_environment(home.folder("mlflow")),
+        "DAGSTER_DISABLE_TELEMETRY": "true",
+    }
+
+
+def _search_path() -> str:
+    """This environment's programs, the ones we call, the system's: not the shell's own PATH, which differs from shell
+    to shell and would restart the platform under a running release."""
+    called = [Path(found).parent for name in ("git", "ssh-keygen") if (found := shutil.which(name))]
+    folders = [Path(sys.executable).parent, *called, Path("/usr/local/bin"), Path("/usr/bin"), Path("/bin")]
+    return os.pathsep.join(dict.fromkeys(map(str, folders)))
+
+
+def _installed(program: str) -> str:
+    """The program of this Python environment, whatever PATH says."""
+    return program if Path(program).is_absolute() else str(Path(sys.executable).with_name(program))

@@ -1,0 +1,140 @@
+"""Bringing one machine's platform up and down: its programs, in order, until each of them answers."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmops_core.errors import EnvironmentLacks, TransientError
+from resources.home import HOST, Home
+from resources.platform_programs import platform_programs
+from resources.publishing import publish_text
+from resources.wiring import Platform
+
+START_LIMIT_SECONDS = 120.0
+ANSWER_LIMIT_SECONDS = 2.0
+LOADED = (
+    '{"query": "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"}'
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the platform: the supervised program behind it, the page that is open, and whether it answers."""
+
+    name: str
+    program: str
+    port: int
+    url: str
+    answers: Callable[[], bool]
+
+
+def parts(home: Home) -> list[Part]:
+    return [
+        Part("gateway", "gateway", home.gateway_port, home.gateway_url, lambda: _answers(f"{home.gateway_url}/health")),
+        Part("MLflow", "mlflow", home.mlflow_port, home.mlflow_url, lambda: _answers(f"{home.mlflow_url}/health")),
+        Part("Dagster", "dagster", home.dagster_port, home.dagster_url, lambda: _dagster_loaded(home.dagster_url)),
+    ]
+
+
+def start(platform: Platform) -> Iterator[str]:
+    """Starts what does not run yet and yields a sentence for each part as it answers. Safe to repeat at any time.
+
+    Raises EnvironmentLacks for a port that another program holds, TransientError for a part that does not come up,
+    with the last lines of its log.
+    """
+    home = platform.home
+    platform.processes.start()  # also ends what a killed keeper left behind on our own ports
+    alive = {state.name for state in platform.processes.programs() if state.alive}
+    for part in parts(home):
+        if part.program not in alive:
+            _refuse_foreign_port(part.name, part.port)
+    if "code" not in alive:
+        _refuse_foreign_port("the code location", home.code_port)
+    platform.gateway.start()
+    programs = platform_programs(home)
+    _make_dagster_storage(home, programs[-1].environment)
+    for program in programs:
+        platform.processes.put(program)
+    for part in parts(home):
+        seconds = _wait(platform, part)
+        yield f"{part.name} answers at {part.url} after {seconds:.0f} s"
+
+
+def stop(platform: Platform) -> None:
+    platform.processes.stop()
+
+
+def running(platform: Platform) -> bool:
+    """Whether every part answers now."""
+    return _ours(platform) and all(part.answers() for part in parts(platform.home))
+
+
+def _make_dagster_storage(home: Home, environment: Mapping[str, str]) -> None:
+    """Once, by one program alone: three that find no database would each make it, and spoil it for all."""
+    made = home.root / "dagster" / "storage-made"
+    if made.exists():
+        return
+    command = [str(Path(sys.executable).with_name("dagster")), "instance", "info"]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise TransientError(f"Dagster's storage could not be made: {done.stderr.strip()[-2000:]}")
+    publish_text(made, "")
+
+
+def _ours(platform: Platform) -> bool:
+    try:
+        return any(state.alive for state in platform.processes.programs())
+    except TransientError:
+        return False
+
+
+def _wait(platform: Platform, part: Part) -> float:
+    begun = time.monotonic()
+    while not part.answers():
+        state = platform.processes.state_of(part.program)
+        gone = state is None or state.state == "FATAL"
+        if gone or time.monotonic() - begun > START_LIMIT_SECONDS:
+            log = platform.processes.log_tail(part.program)
+            raise TransientError(f"{part.name} does not answer at {part.url}; the last lines of its log:\n{log}")
+        time.sleep(0.2)
+    return time.monotonic() - begun
+
+
+def _refuse_foreign_port(name: str, port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            raise EnvironmentLacks(
+                f"port {port}, which {name} needs, is in use by another program: end it, or choose other ports with "
+                f"LLMOPS_PORT_BASE (60 ports from there are used; LLMOPS_HOME separates two platforms)"
+            ) from None
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_LIMIT_SECONDS) as response:  # noqa: S310 (our own address)
+            return response.status == 200
+    except OSError:
+        return False
+
+
+def _dagster_loaded(url: str) -> bool:
+    """The UI answers early; a run can be launched only when the code location is loaded too."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/graphql", LOADED.encode(), headers)  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_LIMIT_SECONDS) as response:  # noqa: S310
+            found = json.load(response)["data"]["workspaceOrError"].get("locationEntries") or []
+    except (OSError, ValueError, KeyError):
+        return False
+    states = [(entry["locationOrLoadError"] or {}).get("__typename") for entry in found]
+    return bool(states) and all(state == "RepositoryLocation" for state in states)

@@ -1,0 +1,237 @@
+"""The door to the team's repository: what a Git revision says, never what a working tree happens to hold.
+
+Everything is read from Git objects, which are immutable, so that two readers of one revision see the same bytes
+whatever somebody is editing meanwhile. libgit2 opens a repository in about 0.1 ms and finds objects that were packed
+or fetched since, so each call opens its own handle: no state is shared between threads. Importing pygit2 costs
+55 ms, so it happens on first use.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from llmops_core.errors import InputError, IntegrityError, Problem
+from llmops_core.tree_path import checked_path
+
+if TYPE_CHECKING:
+    from pygit2 import Repository
+
+FILE, EXECUTABLE, SYMLINK, FOLDER, SUBMODULE = 0o100644, 0o100755, 0o120000, 0o040000, 0o160000
+
+# where a commit is shown below the project's own address, by the label of the host that says whose software it is
+COMMIT_PAGES = {"github": "commit", "gitlab": "-/commit", "gitea": "commit", "codeberg": "commit"}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Who changed the repository, when (aware, UTC) and why. `parents` are full ids; at a shallow clone's edge none."""
+
+    revision: str
+    author: str
+    email: str
+    when: datetime
+    message: str
+    parents: tuple[str, ...]
+
+
+class SourceRepository(ABC):
+    """Git as the rest of the project sees it. Revisions are full commit ids; paths are relative, with `/`, "" the root.
+
+    Every method raises InputError for a revision or branch that is not there.
+    """
+
+    @abstractmethod
+    def head(self, branch: str | None = None) -> str:
+        """The newest commit of a branch (local first, then origin's), or of HEAD."""
+
+    @abstractmethod
+    def resolve(self, ref: str) -> str:
+        """The full commit id of a branch, tag or (abbreviated) commit."""
+
+    @abstractmethod
+    def commit(self, revision: str) -> Commit: ...
+
+    @abstractmethod
+    def read(self, revision: str, path: str) -> bytes | None:
+        """A file's content; None where no file is. InputError for a symbolic link or submodule."""
+
+    @abstractmethod
+    def blobs(self, revision: str, prefix: str = "") -> dict[str, str]:
+        """Every file at or below `prefix` with its blob id, sorted by path. A symbolic link counts, a submodule not."""
+
+    @abstractmethod
+    def tree_id(self, revision: str, path: str) -> str | None:
+        """The object id of a folder or file: equal ids mean equal contents. None where nothing is."""
+
+    @abstractmethod
+    def is_ancestor(self, ancestor: str, revision: str) -> bool:
+        """Whether `revision` contains `ancestor` (or is it)."""
+
+    @abstractmethod
+    def export(self, revision: str, target: Path) -> None:
+        """Write the revision's files to `target`, whole or not at all; checks it instead when it is there already."""
+
+    @abstractmethod
+    def web_link(self, revision: str) -> str | None:
+        """The page that shows the commit, or None when the repository's origin has no such page."""
+
+    def files(self, revision: str, prefix: str = "") -> list[str]:
+        return list(self.blobs(revision, prefix))
+
+
+class GitSource(SourceRepository):
+    """A clone on this machine. `repository` is its top folder; a bare repository is refused, DVC needs a work tree."""
+
+    def __init__(self, repository: Path) -> None:
+        self.repository = repository
+
+    def head(self, branch: str | None = None) -> str:
+        if branch is None:
+            return self.resolve("HEAD")
+        with self._open() as repo:
+            for reference in (f"refs/heads/{branch}", f"refs/remotes/origin/{branch}"):
+                if reference in repo.references:
+                    return str(repo.references[reference].peel().id)
+        raise self._problem("branch", branch, "a branch of this repository or of its origin", "there is no such branch")
+
+    def resolve(self, ref: str) -> str:
+        with self._open() as repo:
+            return str(self._commit_object(repo, ref).id)
+
+    def commit(self, revision: str) -> Commit:
+        with self._open() as repo:
+            found = self._commit_object(repo, revision)
+            return Commit(
+                revision=str(found.id),
+                author=found.author.name,
+                email=found.author.email,
+                when=datetime.fromtimestamp(found.commit_time, UTC),
+                message=found.message,
+                parents=tuple(str(parent) for parent in found.parent_ids),
+            )
+
+    def read(self, revision: str, path: str) -> bytes | None:
+        with self._open() as repo:
+            found = self._at(repo, revision, path)
+            if found is None or found.type_str == "tree":
+                return None
+            if found.filemode not in (FILE, EXECUTABLE):
+                raise self._problem(path, "a symbolic link or submodule", "a plain file", "is not read through")
+            return bytes(found.data)
+
+    def blobs(self, revision: str, prefix: str = "") -> dict[str, str]:
+        with self._open() as repo:
+            found = self._at(repo, revision, prefix)
+            if found is None:
+                return {}
+            if found.type_str != "tree":
+                return {prefix: str(found.id)} if found.type_str == "blob" else {}
+            entries = walk_tree(found, f"{prefix.rstrip('/')}/" if prefix else "")
+            return dict(sorted((path, str(entry.id)) for path, entry in entries if entry.filemode != SUBMODULE))
+
+    def tree_id(self, revision: str, path: str) -> str | None:
+        with self._open() as repo:
+            found = self._at(repo, revision, path)
+            return str(found.id) if found is not None else None
+
+    def is_ancestor(self, ancestor: str, revision: str) -> bool:
+        with self._open() as repo:
+            old, new = self._commit_object(repo, ancestor).id, self._commit_object(repo, revision).id
+            contained = old == new or repo.descendant_of(new, old)
+            if not contained and repo.is_shallow:
+                raise self._problem("", "a shallow clone", "the whole history", "run `git fetch --unshallow` first")
+            return contained
+
+    def export(self, revision: str, target: Path) -> None:
+        from resources.git_export import export_tree
+
+        with self._open() as repo:
+            export_tree(repo, self._commit_object(repo, revision), target)
+
+    def web_link(self, revision: str) -> str | None:
+        with self._open() as repo:
+            if "origin" not in repo.remotes.names():
+                return None
+            return commit_page(repo.remotes["origin"].url or "", revision)
+
+    @contextmanager
+    def _open(self) -> Iterator["Repository"]:
+        """A handle of this call's own. A missing or damaged object (KeyError, GitError) becomes an IntegrityError."""
+        import pygit2
+
+        try:
+            repo = pygit2.Repository(str(self.repository))
+        except pygit2.GitError as error:
+            todo = "run `git init` or name the repository"
+            if "owned" in str(error):  # the platform runs as another user, as in a container
+                todo = f"run `git config --global --add safe.directory {self.repository}` if you trust it"
+            raise self._problem("", str(error), "a Git repository", todo) from None
+        try:
+            if repo.is_bare:
+                raise self._problem("", "a bare repository", "a clone with a working tree", "clone it first")
+            yield repo
+        except (pygit2.GitError, UnicodeDecodeError, KeyError) as error:
+            raise IntegrityError(f"{self.repository}: Git cannot read its objects: {error}; run `git fsck`") from error
+        finally:
+            repo.free()
+
+    def _commit_object(self, repo: "Repository", ref: str) -> Any:
+        import pygit2
+
+        if repo.is_empty or (ref == "HEAD" and repo.head_is_unborn):
+            raise self._problem("", "a repository without commits", "at least one commit", "commit something first")
+        try:
+            return repo.revparse_single(ref).peel(pygit2.Commit)
+        except (KeyError, ValueError, pygit2.InvalidSpecError):
+            hint = "; the clone is shallow, run `git fetch --unshallow`" if repo.is_shallow else ""
+            raise self._problem("revision", ref, "a commit", f"this repository has no such revision{hint}") from None
+
+    def _at(self, repo: "Repository", revision: str, path: str) -> Any:
+        """The object at a path, the root tree for "", None for nothing."""
+        tree = self._commit_object(repo, revision).tree
+        if not path:
+            return tree
+        try:
+            return tree[checked_path(path.rstrip("/"))]
+        except KeyError:
+            return None
+        except ValueError as error:
+            raise self._problem(path, path, "a path inside the repository", str(error)) from None
+
+    def _problem(self, field: str, found: str, expected: str, message: str) -> InputError:
+        return InputError(Problem(str(self.repository), field, found, expected, message))
+
+
+def walk_tree(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, entry) of everything below a tree that is not itself a tree. Raises IntegrityError for hostile names."""
+    stack = [(prefix, tree)]
+    while stack:
+        folder, current = stack.pop()
+        for entry in current:
+            if entry.name in ("", ".", "..", ".git") or "/" in entry.name:
+                raise IntegrityError(f"the Git tree {current.id} holds an entry named {entry.name!r}; run `git fsck`")
+            if entry.filemode == FOLDER:
+                stack.append((f"{folder}{entry.name}/", entry))
+            else:
+                yield folder + entry.name, entry
+
+
+def commit_page(origin: str, revision: str) -> str | None:
+    """The web page of a commit at hosts that run known software. Credentials in the address are dropped."""
+    short = re.fullmatch(r"(?:[^@/\s]+@)?([\w.-]+):(?!//)([^\s]+)", origin)  # git@host:owner/project.git
+    try:
+        url = urlsplit(f"ssh://{short[1]}/{short[2]}" if short else origin)
+        port = f":{url.port}" if url.port and url.scheme == "https" else ""
+    except ValueError:
+        return None
+    project = url.path.strip("/").removesuffix(".git")
+    if url.scheme not in ("https", "http", "ssh", "git") or not url.hostname or not project:
+        return None
+    page = next((page for label, page in COMMIT_PAGES.items() if label in url.hostname.split(".")), None)
+    return f"https://{url.hostname}{port}/{project}/{page}/{revision}" if page else None

@@ -1,0 +1,67 @@
+"""Jobs in memory: every recipe writes in a millisecond what it would write after minutes."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llmops_core.fingerprint import digest_of
+from resources.jobs import Job, Jobs, Progress
+
+
+class FakeJobs(Jobs):
+    """`fails` holds errors that the next jobs of a recipe raise, in order; `right` is the share of right answers."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.fails: dict[str, list[Exception]] = {}
+        self.right = 1.0
+
+    def run(self, job: Job, context: Any, on_progress: Callable[[Progress], None]) -> None:
+        self.ran.append(job.recipe)
+        if self.fails.get(job.recipe):
+            raise self.fails[job.recipe].pop(0)
+        options = dict(zip(job.arguments[::2], job.arguments[1::2], strict=True))
+        on_progress({"done": 1, "total": 2, "loss": 0.5, "seconds_left": 1.0})
+        out = Path(options["--out"])
+        out.mkdir()
+        config = Path(options["--config"]).read_bytes()
+        made = {"pretrain": _trained, "finetune": _trained, "package": _packaged}.get(job.recipe)
+        if made is not None:
+            made(out, config)
+        else:
+            _evaluated(out, json.loads(config), Path(options["--data"]), self.right)
+
+
+def _trained(out: Path, config: bytes) -> None:
+    """Weights that follow from the configuration alone, as training with a seed does."""
+    (out / "model.safetensors").write_bytes(hashlib.sha256(config).digest())
+    report = {"loss_curve": [[0, 4.0], [1, 0.5]], "final_loss": 0.5, "parameters": 7, "tokens_per_second": 9.0}
+    (out / "report.json").write_text(json.dumps({**report, "seconds": 1.0}))
+
+
+def _packaged(out: Path, config: bytes) -> None:
+    (out / "model.gguf").write_bytes(b"GGUF" + config)
+    (out / "package.json").write_text("{}")
+
+
+def _evaluated(out: Path, config: dict[str, Any], data: Path, right: float) -> None:
+    suites, lines = [], []
+    for suite in config["suites"]:
+        rows = [json.loads(line) for line in (data / suite["data"]).read_text(encoding="utf-8").splitlines()]
+        marked = [
+            {
+                "suite": suite["name"],
+                "row": digest_of([row["prompt"], row["response"]])[:16],
+                "prompt": row["prompt"],
+                "answer": row["response"] if index < right * len(rows) else "wrong",
+                "correct": index < right * len(rows),
+            }
+            for index, row in enumerate(rows)
+        ]
+        correct = sum(line["correct"] for line in marked)
+        suites.append({**suite, "correct": correct, "total": len(rows), "errors": 0})
+        lines += marked
+    (out / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (out / "report.json").write_text(json.dumps({"suites": suites}))

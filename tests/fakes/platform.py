@@ -1,0 +1,109 @@
+"""A real gateway, process keeper and metrics on ports of their own, and a client that says how servers shall behave."""
+
+import http.client
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmops_core.routing import Deployment, Environment, Route, RouteTable, Share
+from resources.metrics import EnvoyMetrics
+from resources.processes import SupervisorProcesses
+from resources.traffic import EnvoyGateway
+from tests.fakes.model_server import ModelServer
+
+DIGEST = "d" * 64
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Platform:
+    home: Path
+    port_base: int
+    processes: SupervisorProcesses
+    gateway: EnvoyGateway
+    metrics: EnvoyMetrics
+
+    def ask(self, path: str, body: Any = None, method: str | None = None, **headers: str) -> Answer:
+        """Underscores in header names stand for hyphens. A body that is not bytes is sent as JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port_base, timeout=15)
+        try:
+            content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method or ("GET" if body is None else "POST"), path, content, sent)
+            response = connection.getresponse()
+            received = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, received, response.read())
+        finally:
+            connection.close()
+
+
+@contextmanager
+def running_platform() -> Iterator[Platform]:
+    with tempfile.TemporaryDirectory(prefix="llmops-") as folder:
+        home, base = Path(folder), free_port_base()
+        processes = SupervisorProcesses(home)
+        gateway = EnvoyGateway(home, base, processes)
+        processes.start()
+        try:
+            gateway.start()
+            yield Platform(home, base, processes, gateway, EnvoyMetrics(base))
+        finally:
+            processes.stop()
+
+
+def free_port_base() -> int:
+    """A base below the ephemeral ports whose gateway, admin and first server ports are free; each worker has its own
+    range, so that tests running side by side do not race for one."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    for base in range(20000 + 1200 * worker, 20000 + 1200 * (worker + 1), 60):
+        if all(_is_free(base + offset) for offset in (0, 3, 10, 11, 12)):
+            return base
+    raise RuntimeError("no free range of ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def deployment(name: str, port: int, model: str = "atlas-qa", timeout_seconds: float = 5.0) -> Deployment:
+    return Deployment(
+        name=name,
+        model=model,
+        version=f"version of {name}",
+        weights_digest=DIGEST,
+        host="127.0.0.1",
+        port=port,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def serving(server: ModelServer, model: str = "atlas-qa", timeout_seconds: float = 5.0) -> Deployment:
+    return deployment(server.name, server.port, model, timeout_seconds)
+
+
+def route(*shares: tuple[Deployment, int], environment: Environment = "production") -> Route:
+    """A route of the first deployment's model."""
+    parts = tuple(Share(deployment=one, weight_percent=weight) for one, weight in shares)
+    return Route(model=shares[0][0].model, environment=environment, shares=parts)
+
+
+def table(*routes: Route) -> RouteTable:
+    return RouteTable(routes=routes)

@@ -1,0 +1,45 @@
+"""A real MLflow server for tests, started by the very command that the platform supervises."""
+
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from resources.mlflow_server import mlflow_command, mlflow_environment
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def running_server(folder: Path, limit_seconds: float = 60) -> Iterator[tuple[str, int]]:
+    """(address, process id) of a server that keeps everything in `folder`, until the block ends."""
+    port = free_port()
+    environment = {**os.environ, **mlflow_environment(folder)}
+    with Path(folder, "server.log").open("wb") as log:
+        server = subprocess.Popen(mlflow_command(port), env=environment, cwd=folder, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait(address, server, time.monotonic() + limit_seconds)
+        yield address, server.pid
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+def _wait(address: str, server: subprocess.Popen[bytes], deadline: float) -> None:
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=5).close()
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.05)
+    raise TimeoutError(f"MLflow's server did not answer at {address}")

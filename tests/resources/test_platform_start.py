@@ -1,0 +1,126 @@
+"""Bringing the platform up: refusals before anything starts, and a reason for what does not come up."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmops_core.errors import EnvironmentLacks, InputError, TransientError
+from resources import platform_start
+from resources.home import Home
+from resources.platform_programs import platform_programs, write_dagster_instance
+from resources.platform_start import running, start, stop
+from resources.wiring import Platform, build_platform
+from tests.fakes.platform import free_port_base
+from tests.fakes.processes import FakeProcesses
+from tests.fakes.traffic import FakeGateway
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Platform:
+    made = build_platform(Home(ROOT, tmp_path, free_port_base()))
+    made.__dict__.update(processes=FakeProcesses(), gateway=FakeGateway())
+    return made
+
+
+@pytest.fixture(params=["gateway_port", "mlflow_port", "dagster_port", "code_port"])
+def taken(request: pytest.FixtureRequest, platform: Platform) -> Iterator[int]:
+    with socket.socket() as foreign:
+        foreign.bind(("127.0.0.1", getattr(platform.home, request.param)))
+        foreign.listen()
+        yield getattr(platform.home, request.param)
+
+
+def test_a_port_in_use_was_not_named(platform: Platform, taken: int) -> None:
+    with pytest.raises(EnvironmentLacks, match=rf"port {taken}, which .* in use.*LLMOPS_PORT_BASE"):
+        list(start(platform))
+    assert platform.processes.programs() == []  # nothing was started beside it
+
+
+def test_a_part_that_dies_was_waited_for_without_end(platform: Platform) -> None:
+    processes = platform.processes
+    assert isinstance(processes, FakeProcesses)
+    processes.logs["gateway"] = "no such option"
+    with pytest.raises(TransientError, match=r"gateway does not answer at .*\n.*no such option"):
+        list(start(platform))  # no program of this name is kept: it is gone
+
+
+def test_what_answers_was_not_told_or_started_twice(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform_start, "_answers", lambda url: True)
+    monkeypatch.setattr(platform_start, "_dagster_loaded", lambda url: True)
+    assert [line.split(" ")[0] for line in start(platform)] == ["gateway", "MLflow", "Dagster"]
+    before = {state.name: state.pid for state in platform.processes.programs()}
+    assert list(start(platform)) and {s.name: s.pid for s in platform.processes.programs()} == before
+    assert running(platform)
+    stop(platform)
+    assert not running(platform)
+
+
+@pytest.mark.parametrize(
+    ("answer", "loaded"),
+    [
+        ([], False),
+        ([{"locationOrLoadError": None}], False),
+        ([{"locationOrLoadError": {"__typename": "PythonError"}}], False),
+        ([{"locationOrLoadError": {"__typename": "RepositoryLocation"}}], True),
+    ],
+)
+def test_a_ui_without_its_code_location_counted_as_up(answer: list, loaded: bool, monkeypatch) -> None:
+    class Response:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def read(self, *_):
+            return json.dumps({"data": {"workspaceOrError": {"locationEntries": answer}}}).encode()
+
+    monkeypatch.setattr(platform_start.urllib.request, "urlopen", lambda *_, **__: Response())
+    assert platform_start._dagster_loaded("http://127.0.0.1:1") is loaded
+
+
+def test_nothing_listening_counted_as_up() -> None:
+    assert not platform_start._dagster_loaded("http://127.0.0.1:1")
+    assert not platform_start._answers("http://127.0.0.1:1")
+
+
+def test_programs_were_told_of_another_platform(tmp_path: Path) -> None:
+    home = Home(ROOT, tmp_path, 9100, "local")
+    programs = {program.name: program for program in platform_programs(home)}
+    assert list(programs) == ["mlflow", "code", "daemon", "dagster"]
+    for program in programs.values():
+        assert Path(program.command[0]).is_absolute()
+        variables = dict(program.environment)
+        assert (variables["LLMOPS_HOME"], variables["LLMOPS_PORT_BASE"]) == (str(tmp_path), "9100")
+        assert variables["DAGSTER_HOME"] == str(tmp_path / "dagster")
+    assert "9104" in programs["code"].command and "9101" in programs["dagster"].command
+
+
+def test_two_releases_of_one_model_ran_at_once_or_ticks_filled_the_disk(tmp_path: Path) -> None:
+    write_dagster_instance(Home(ROOT, tmp_path, 9100))
+    instance = json.loads((tmp_path / "dagster" / "dagster.yaml").read_text())
+    (limit,) = instance["concurrency"]["runs"]["tag_concurrency_limits"]
+    assert limit == {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+    assert instance["retention"]["sensor"]["purge_after_days"]["skipped"] == 1
+    assert instance["run_monitoring"]["enabled"] and not instance["telemetry"]["enabled"]
+
+
+def test_an_environment_that_does_not_exist_ruled(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"LLMOPS_ENVIRONMENT.*one of: local, production, staging"):
+        build_platform(Home(ROOT, tmp_path, 9100, "nowhere"))
+
+
+def test_an_environment_on_a_cluster_served_here(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentLacks, match="production serves on kubernetes"):
+        _ = build_platform(Home(ROOT, tmp_path, 9100, "production")).serving
+
+
+def test_reading_the_ledger_opened_other_doors(tmp_path: Path) -> None:
+    platform = build_platform(Home(ROOT, tmp_path / "new", 9100))
+    assert platform.ledger.facts() == []
+    assert {"registry", "gateway", "processes"}.isdisjoint(platform.__dict__)
