@@ -1,0 +1,31 @@
+"""Whole output folders or none: a recipe writes beside its destination and appears there in one rename.
+
+A killed recipe leaves at most a `.partial` folder, which the next run of the same destination removes.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmops_core.errors import InputError, Problem
+
+
+@contextmanager
+def publishing(out: Path) -> Iterator[Path]:
+    """A folder to write into, renamed to `out` when the block ends well. Raises InputError if `out` holds anything."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        problem = "would overwrite what is there"
+        raise InputError(
+            Problem(str(out), "--out", "a file or a folder with content", "a new or empty folder", problem)
+        )
+    partial = out.with_name(out.name + ".partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    partial.replace(out)
