@@ -1,0 +1,65 @@
+"""The rows at a revision: fetched by hash, validated, deduplicated, scanned for personal data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dagster import AssetExecutionContext, MetadataValue, asset
+
+from llmops_assets.charts import table
+from llmops_assets.partitions import models
+from llmops_assets.resource import PlatformResource
+from llmops_assets.step import ONCE_MORE, Step, stage
+from llmops_core.dataset import CurationPolicy, curate
+from llmops_core.facts import Fact
+from llmops_core.model_spec import ModelSpec
+from llmops_core.training_spec import LocalSource
+
+
+@asset(partitions_def=models, group_name="data", kinds={"dvc"}, owners=["team:llmops"], retry_policy=ONCE_MORE)
+def dataset(context: AssetExecutionContext, platform: PlatformResource) -> Any:
+    """The rows this model is trained and judged with: exactly those the pinned commit names, checked line by line."""
+    with stage(context, platform.open(), "dataset") as step:
+        return _shown(step, step.done or _curated(step))
+
+
+def _curated(step: Step) -> Fact:
+    spec, revision = step.release.spec, step.release.revision
+    with step.scratch() as folder:
+        for name in step.release.inputs.data:
+            path = f"{spec.data.path}/{name}" if name else spec.data.path
+            step.platform.data.fetch(revision, path, folder / "raw" / (name or "all"))
+        raw = {path.name: path.read_bytes().splitlines() for path in sorted((folder / "raw").rglob("*.jsonl"))}
+        report, rows = curate(raw, CurationPolicy(_learnt_from(spec), spec.data.pii))
+        step.context.log.info(f"{report.rows} rows of {spec.data.path} at {revision[:12]} are in order")
+        artifact = step.platform.artifacts.publish("dataset", _written(folder / "clean", rows, report.as_dict()))
+    return step.record(artifact.digest, {"path": spec.data.path, "files": dict(step.release.inputs.data)})
+
+
+def _learnt_from(spec: ModelSpec) -> frozenset[str]:
+    """The files whose rows a model may remember; no other file may ask what stands in them."""
+    pretrain = spec.source.pretrain if isinstance(spec.source, LocalSource) else None
+    names = (spec.training.train, pretrain.data if pretrain else None)
+    return frozenset(name for name in names if name is not None)
+
+
+def _written(folder: Path, rows: dict[str, list[dict[str, Any]]], report: dict[str, Any]) -> Path:
+    folder.mkdir()
+    for name, kept in rows.items():
+        lines = (json.dumps(row, ensure_ascii=False, sort_keys=True) for row in kept)
+        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True), encoding="utf-8")
+    return folder
+
+
+def _shown(step: Step, fact: Fact) -> Any:
+    report = step.report(fact)
+    files = [[name, f["rows_kept"], f["duplicates_dropped"], f["conflicts"]] for name, f in report["files"].items()]
+    sample = [[row.get("prompt"), row.get("response")] for row in report["sample"]]
+    return step.shown(
+        fact,
+        rows=report["rows"],
+        files=MetadataValue.md(table(["file", "rows", "duplicates dropped", "contradictions"], files)),
+        sample=MetadataValue.md(table(["prompt", "response"], sample)),
+        personal_data=MetadataValue.json(report["personal_data"]),
+    )

@@ -1,0 +1,51 @@
+"""What production did since it took over, against what it promised."""
+
+import math
+from typing import Any
+
+from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
+
+from llmops_assets.assets.production import production
+from llmops_assets.charts import table
+from llmops_assets.deploying import serving_now
+from llmops_assets.partitions import models
+from llmops_assets.resource import PlatformResource
+from llmops_core.slo import Events, judge_error_budget
+from llmops_core.traffic_counts import TrafficCounts
+from llmops_core.verdict import Finding, Verdict, overall
+
+
+@asset(partitions_def=models, deps=[production], group_name="operation", kinds={"prometheus"}, owners=["team:llmops"])
+def monitoring(context: AssetExecutionContext, platform: PlatformResource) -> Any:
+    """Service level objectives of the serving version: errors, latency, and how much of the error budget is spent."""
+    doors, model = platform.open(), context.partition_key
+    now = serving_now(doors, model, "production")
+    if now is None:
+        return MaterializeResult(metadata={"verdict": "error", "reason": f"{model} does not serve in production"})
+    counts = doors.metrics.counts().get(now.body["deployment"])
+    findings = judge_slos(counts, doors.settings.slos.error_rate, doors.settings.slos.p95_seconds)
+    rows = [[f.name, f.verdict.label, f.reason] for f in findings]
+    return MaterializeResult(
+        metadata={
+            "verdict": overall(findings).label,
+            "objectives": MetadataValue.md(table(["objective", "verdict", "seen"], rows)),
+            "deployment": now.body["deployment"],
+            "requests": counts.requests if counts else 0,
+        }
+    )
+
+
+def judge_slos(counts: TrafficCounts | None, error_rate: float, p95_seconds: float) -> list[Finding]:
+    """Errors against the budget, the 95th percentile against its limit. No requests: nothing is known, an error."""
+    events = Events(counts.requests, counts.failures) if counts else Events(0, 0)
+    return [judge_error_budget("errors", events, 1 - error_rate), _judge_latency(counts, p95_seconds)]
+
+
+def _judge_latency(counts: TrafficCounts | None, limit_seconds: float) -> Finding:
+    p95 = counts.quantile_seconds(0.95) if counts else None
+    if p95 is None:
+        return Finding("p95", Verdict.ERROR, "no request was measured", None, limit_seconds)
+    seen = "above every bucket" if math.isinf(p95) else f"{p95 * 1000:.0f} ms"
+    verdict = Verdict.PASSED if p95 <= limit_seconds else Verdict.FAILED
+    reason = f"{seen}, the limit is {limit_seconds * 1000:.0f} ms"
+    return Finding("p95", verdict, reason, None if math.isinf(p95) else p95, limit_seconds)

@@ -1,0 +1,226 @@
+"""Driving a canary: one tick after another until `llmops_core.canary` says promote or roll back.
+
+A tick reads the gateway's counters, adds what is new since the last tick to the arms, lets core decide, writes the
+decision down and then puts its weight in force. A process that dies between any two of these finds its state in the
+ledger and goes on; the weight in force is set again from the decision, so nothing is lost or done twice.
+"""
+
+import dataclasses
+import json
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmops_assets.deploying import deploy, deployment_named, public_url, route, serving_now
+from llmops_assets.questions import held_out
+from llmops_assets.step import Step
+from llmops_core.canary import Action, ArmCounts, CanaryPolicy, CanaryState, Decision, advance, begin
+from llmops_core.errors import GateRefused, IntegrityError, TransientError
+from llmops_core.facts import Fact, latest
+from llmops_core.routing import Deployment
+from llmops_core.traffic_counts import TrafficCounts
+from resources.load import PacedLoad
+
+ENDED = {Action.PROMOTE: "passed", Action.ROLL_BACK: "failed"}
+
+
+@dataclass
+class Arm:
+    """One deployment's traffic since the canary began, whatever restarts of the gateway reset its counters.
+
+    `last` is None for a deployment that the counters do not know yet: it had no request.
+    """
+
+    deployment: Deployment
+    last: TrafficCounts | None
+    counts: ArmCounts = field(default_factory=ArmCounts)
+
+    def add(self, now: TrafficCounts | None, limit_seconds: float) -> None:
+        if now is None:
+            return
+        new = now if self.last is None else now.minus(self.last)
+        self.last = now
+        self.counts = ArmCounts(
+            requests=self.counts.requests + new.requests,
+            failures=self.counts.failures + new.failures,
+            slow=self.counts.slow + max(new.slow(limit_seconds), new.failures),
+        )
+
+
+def run_canary(step: Step) -> Fact:
+    """Runs the canary to its end; the fact's verdict is passed, or failed with the reason."""
+    step.evidence()
+    platform, model = step.platform, step.release.model
+    candidate = deploy(step, "production")
+    if (proven := _proof_of_serving(step, candidate)) is not None:
+        return step.record(proven.body["digest"], {name: proven.body[name] for name in ("deployment", "reason")})
+    baseline = _baseline(step, candidate)
+    settings = step.release.inputs.production.canary
+    with _traffic(step):
+        ticks, decision = _ticks(step, candidate, baseline)
+    if decision.action is Action.ROLL_BACK:
+        _restore(step, candidate, baseline)
+    report = {
+        "reason": decision.reason,
+        "verdict": ENDED[decision.action],
+        "candidate": candidate.name,
+        "baseline": baseline.name if baseline else None,
+        "policy": settings.model_dump(mode="json"),
+        "ticks": ticks,
+    }
+    with step.scratch() as folder:
+        (folder / "out").mkdir()
+        (folder / "out" / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        artifact = platform.artifacts.publish("canary", folder / "out")
+    body = {"deployment": candidate.name, "reason": decision.reason}
+    step.context.log.info(f"canary of {model}: {decision.action.value}: {decision.reason}")
+    return step.record(artifact.digest, body, verdict=ENDED[decision.action])
+
+
+def _ticks(step: Step, candidate: Deployment, baseline: Deployment | None) -> tuple[list[dict[str, Any]], Decision]:
+    """Every tick of this canary, those of a run that died included, and the decision that ended it."""
+    settings, policy = step.release.inputs.production.canary, _policy(step)
+    ticks = _begun(step, candidate)
+    resumed = ticks[-1] if ticks else None
+    state = CanaryState.model_validate(resumed["state"]) if resumed else begin(policy, time.time(), _demanded(step))
+    before = step.platform.metrics.counts()  # what was answered before the canary is not its evidence
+    arms = [_arm(deployment, resumed, before) for deployment in (candidate, baseline) if deployment is not None]
+    weight = state.weight_percent(policy)
+    began = len(step.platform.ledger.facts())
+    while True:
+        _put_in_force(step, candidate, baseline, weight, began)
+        if not resumed:
+            time.sleep(settings.tick_seconds)
+        resumed = None
+        measured = _measure(step, arms, settings.latency_limit_seconds)
+        counts = [arm.counts for arm in arms]
+        other = counts[1] if measured and len(counts) > 1 else None
+        state, decision = advance(policy, state, counts[0], other, time.time())
+        tick = _tick(state, decision, arms)
+        ticks.append(tick)
+        step.platform.ledger.append(
+            "ticked", model=step.release.model, subject="canary", fingerprint=step.fingerprint, body=tick
+        )
+        step.context.log.info(f"{decision.action.value} {decision.reason}")
+        weight = decision.weight_percent
+        if decision.action in ENDED:
+            return ticks, decision
+
+
+def _policy(step: Step) -> CanaryPolicy:
+    settings = step.release.inputs.production.canary
+    return CanaryPolicy.model_validate({name: getattr(settings, name) for name in CanaryPolicy.model_fields})
+
+
+def _proof_of_serving(step: Step, candidate: Deployment) -> Fact | None:
+    """The canary that brought this very deployment into production, while it serves there; None otherwise.
+
+    Approvals are bound to a revision, so a commit that changes nothing asks for a canary again. What serves has nobody
+    to be compared with, and would lose its traffic for want of proof.
+    """
+    now = serving_now(step.platform, step.release.model, "production")
+    if now is None or now.body["deployment"] != candidate.name:
+        return None
+    facts = step.platform.ledger.facts(step.release.model)
+    proof = latest(facts, "produced", subject="canary", fingerprint=step.fingerprint)
+    if proof is None or proof.body["verdict"] != ENDED[Action.PROMOTE] or proof.body["deployment"] != candidate.name:
+        raise IntegrityError(f"{candidate.name} serves in production, but no canary proved it")
+    return proof
+
+
+def _refuse_after_rollback(step: Step, began: int) -> None:
+    """A rollback waits for nobody: the canary ends, and must not give traffic back to what a person took it from."""
+    intended = latest(step.platform.ledger.facts(step.release.model), "intended", subject="rollback")
+    if intended is not None and intended.sequence > began:
+        raise GateRefused("canary", f"production was rolled back meanwhile ({intended.body['reason']}); release again")
+
+
+def _demanded(step: Step) -> bool:
+    return serving_now(step.platform, step.release.model, "production") is not None
+
+
+def _baseline(step: Step, candidate: Deployment) -> Deployment | None:
+    now = serving_now(step.platform, step.release.model, "production")
+    if now is None or now.body["deployment"] == candidate.name:
+        return None
+    return deployment_named(step.platform, now.body["deployment"])
+
+
+def _put_in_force(step: Step, candidate: Deployment, baseline: Deployment | None, weight: int, began: int) -> None:
+    """Without a baseline nobody else could answer, so the candidate gets all there is. `began` is the number of the
+    newest fact when this canary began."""
+    shares = [(candidate, 100)] if baseline is None else [(baseline, 100 - weight), (candidate, weight)]
+    route(step.platform, "production", shares, lambda: _refuse_after_rollback(step, began))
+
+
+def _restore(step: Step, candidate: Deployment, baseline: Deployment | None) -> None:
+    """All traffic back to what served before, at once; the candidate's server ends."""
+    if baseline is None:
+        step.platform.gateway.revise(lambda table: table.without_route(step.release.model, "production"))
+    else:
+        route(step.platform, "production", [(baseline, 100)])
+    step.platform.serving.retire(candidate.name)
+
+
+def _measure(step: Step, arms: list[Arm], limit_seconds: float) -> bool:
+    """Adds what happened since the last tick; False (and nothing added) when the counters cannot be read."""
+    try:
+        now = step.platform.metrics.counts()
+    except TransientError as error:
+        step.context.log.warning(f"no counts this tick, so no progress: {error}")
+        return False
+    for arm in arms:
+        arm.add(now.get(arm.deployment.name), limit_seconds)
+    return True
+
+
+def _arm(deployment: Deployment, resumed: dict[str, Any] | None, before: dict[str, TrafficCounts]) -> Arm:
+    known = (resumed or {}).get("arms", {}).get(deployment.name)
+    if known is None:
+        return Arm(deployment, before.get(deployment.name))
+    last = TrafficCounts.model_validate(known["last"]) if known["last"] else None
+    return Arm(deployment, last, ArmCounts(**known["counts"]))
+
+
+def _begun(step: Step, candidate: Deployment) -> list[dict[str, Any]]:
+    """The ticks of this candidate's canary if it has begun and not ended."""
+    ticks: list[dict[str, Any]] = []
+    for fact in step.platform.ledger.facts(step.release.model):
+        ours = fact.subject == "canary" and fact.fingerprint == step.fingerprint
+        if ours and fact.kind == "ticked" and fact.body["candidate"] == candidate.name:
+            ticks.append(fact.body)
+        elif ours and fact.kind == "produced":
+            ticks.clear()
+    return ticks
+
+
+def _tick(state: CanaryState, decision: Decision, arms: list[Arm]) -> dict[str, Any]:
+    candidate = arms[0]
+    return {
+        **decision.as_dict(),
+        "candidate": candidate.deployment.name,
+        "seconds": round(state.seen_seconds - state.began_seconds, 3),
+        "requests": candidate.counts.requests,
+        "failures": candidate.counts.failures,
+        "state": state.model_dump(mode="json"),
+        "arms": {
+            arm.deployment.name: {
+                "last": arm.last.model_dump(mode="json") if arm.last else None,
+                "counts": dataclasses.asdict(arm.counts),
+            }
+            for arm in arms
+        },
+    }
+
+
+def _traffic(step: Step) -> AbstractContextManager[object]:
+    """Requests of our own, labelled as such, where the environment asks for them; else only what users send."""
+    per_second = step.release.inputs.production.canary.synthetic_requests_per_second
+    if not per_second:
+        return nullcontext()
+    url = f"{public_url(step.platform, step.release.model, 'production')}/v1/chat/completions"
+    timeout = step.release.spec.serving.timeout_seconds + 1
+    step.context.log.info(f"sending {per_second:g} labelled requests a second of our own")
+    bodies = [question.body for question in held_out(step)]
+    return PacedLoad(url, bodies, per_second, timeout_seconds=timeout)

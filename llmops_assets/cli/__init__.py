@@ -1,0 +1,3 @@
+from llmops_assets.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,114 @@
+"""A release from the command line: launch it (or join the one that runs), follow it, and say how it ended."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from llmops_assets.cli.dagster_client import FINISHED, DagsterClient, Event
+from llmops_assets.release import Release, open_release
+from llmops_core.errors import InputError, Problem, TransientError
+from llmops_core.promotion import serves
+from llmops_core.status import fold
+from resources.wiring import Platform
+
+JOB, PARTITION_TAG = "release", "dagster/partition"
+REVISION_TAG, FINGERPRINT_TAG = "llmops/revision", "llmops/fingerprint"
+POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 60.0
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Outcome:
+    """How a release ended. `reason` says why production does not serve it; empty when it does."""
+
+    model: str
+    revision: str
+    reached: bool
+    reason: str = ""
+    run_id: str = ""
+    step_seconds: dict[str, float] = field(default_factory=dict)
+
+
+def release_model(platform: Platform, model: str, revision: str, say: Say) -> Outcome:
+    """Brings a model at a revision to production, or reports why not. Joins a run of the same revision."""
+    release = open_release(platform, model, revision)
+    if _reached(release):
+        return Outcome(model, revision, reached=True)
+    client = DagsterClient(platform.home.dagster_url)
+    run_id = _run(client, release)
+    say(f"run {run_id}: {platform.home.dagster_url}/runs/{run_id}")
+    seconds = follow(client, run_id, say)
+    reached = _reached(release)
+    reason = "" if reached else _reason(release, client.run_status(run_id))
+    return Outcome(model, revision, reached, reason, run_id, seconds)
+
+
+def resolve(platform: Platform, model: str, revision: str | None) -> str:
+    """The full commit id that a person means; the model must exist there."""
+    found = platform.source.resolve(revision or "HEAD")
+    if platform.source.read(found, f"models/{model}/model.yaml") is None:
+        path = f"models/{model}/model.yaml"
+        raise InputError(Problem(path, "", "no such file", "a model", f"there is no model {model} at {found[:12]}"))
+    return found
+
+
+def follow(client: DagsterClient, run_id: str, say: Say) -> dict[str, float]:
+    """Says every line of the run's log until the run has ended; returns {step: seconds}.
+
+    A webserver that restarts meanwhile is waited for, since the run goes on without it.
+    """
+    cursor: str | None = None
+    begun: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    unreachable_since: float | None = None
+    while True:
+        try:
+            status = client.run_status(run_id)
+            events, cursor = client.events(run_id, cursor)
+        except TransientError:
+            unreachable_since = unreachable_since or time.monotonic()
+            if time.monotonic() - unreachable_since > PATIENCE_SECONDS:
+                raise
+            time.sleep(POLL_SECONDS)
+            continue
+        unreachable_since = None
+        for event in events:
+            _tell(event, begun, seconds, say)
+        if status in FINISHED and not events:
+            return seconds
+        time.sleep(POLL_SECONDS)
+
+
+def _tell(event: Event, begun: dict[str, float], seconds: dict[str, float], say: Say) -> None:
+    if event.kind == "ExecutionStepStartEvent":
+        begun[event.step] = event.seconds
+        say(f"{event.step} …")
+    elif event.kind in ("ExecutionStepSuccessEvent", "ExecutionStepFailureEvent"):
+        seconds[event.step] = event.seconds - begun.get(event.step, event.seconds)
+        ended = "done" if event.kind == "ExecutionStepSuccessEvent" else "FAILED"
+        say(f"{event.step} {ended} after {seconds[event.step]:.1f} s")
+    elif event.kind == "LogMessageEvent" and not event.message.startswith("[pipes]"):
+        say(f"  {event.step}: {event.message}")
+
+
+def _run(client: DagsterClient, release: Release) -> str:
+    """The run of this revision that is under way, or a new one."""
+    tags = {PARTITION_TAG: release.model, REVISION_TAG: release.revision}
+    for run in client.unfinished_runs(tags):
+        return run["runId"]
+    client.add_partition(release.model)
+    fingerprint = release.fingerprints["production"]
+    return client.launch(JOB, {**tags, FINGERPRINT_TAG: fingerprint, "llmops/reason": "llmops release"})
+
+
+def _reached(release: Release) -> bool:
+    return serves(release.platform.ledger.facts(release.model), release.fingerprints)
+
+
+def _reason(release: Release, status: str) -> str:
+    blocked = fold(release.model, release.platform.ledger.facts(release.model)).blocked
+    if blocked:
+        return "; ".join(f"{one.stage}: {one.reason}" for one in blocked)
+    return f"the run ended as {status} without a recorded reason; its log is in the Dagster UI"

@@ -1,0 +1,56 @@
+"""The code location: every asset, check, job, sensor and schedule, on the platform that the environment names."""
+
+import os
+from pathlib import Path
+
+from dagster import Definitions, in_process_executor
+
+from llmops_assets.assets.approval import approval
+from llmops_assets.assets.base_weights import base_weights
+from llmops_assets.assets.canary import canary
+from llmops_assets.assets.dataset import dataset
+from llmops_assets.assets.evaluation import evaluation
+from llmops_assets.assets.lineage import lineage
+from llmops_assets.assets.monitoring import monitoring
+from llmops_assets.assets.production import production
+from llmops_assets.assets.registered_version import registered_version
+from llmops_assets.assets.staging_deployment import staging_deployment
+from llmops_assets.assets.staging_tests import staging_tests
+from llmops_assets.assets.weights import weights
+from llmops_assets.checks.gates import gates
+from llmops_assets.jobs.audit import audit
+from llmops_assets.jobs.release import release
+from llmops_assets.jobs.watch import watch
+from llmops_assets.resource import PlatformResource
+from llmops_assets.schedules.operation import watch_production
+from llmops_assets.sensors.approvals import approvals
+from llmops_assets.sensors.audits import audits
+from llmops_assets.sensors.failures import failures
+from llmops_assets.sensors.repository import repository
+from resources.home import Home, home_from
+
+STORY = [dataset, base_weights, weights, evaluation, registered_version, staging_deployment, staging_tests]
+STORY += [approval, canary, production, monitoring, lineage]
+
+
+def build(home: Home) -> Definitions:
+    """Everything, for one platform. Nothing is opened or read yet."""
+    platform = PlatformResource(
+        repository=str(home.repository),
+        home=str(home.root),
+        port_base=home.port_base,
+        environment=home.environment,
+    )
+    return Definitions(
+        assets=STORY,
+        asset_checks=gates,
+        jobs=[release, audit, watch],
+        sensors=[repository, approvals, audits, failures],
+        schedules=[watch_production],
+        resources={"platform": platform},
+        executor=in_process_executor,
+    )
+
+
+# The one place where the environment is read: Dagster imports this module by name.
+defs = build(home_from(os.environ, Path(__file__).parent))

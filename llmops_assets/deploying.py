@@ -1,0 +1,116 @@
+"""Putting a registered version behind the gateway: its server, its route, and the fact that says so.
+
+Everything here may be repeated: the same deployment keeps its server, the same table changes nothing, and a fact is
+only written when the traffic's target really changes.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmops_core.errors import EnvironmentLacks
+from llmops_core.facts import Fact, latest
+from llmops_core.routing import Deployment, Environment, Route, RouteTable, Share
+from resources.serving import DeploymentPlan
+from resources.wiring import Platform
+
+if TYPE_CHECKING:
+    from llmops_assets.step import Step
+
+READY_LIMIT_SECONDS = 120.0
+
+
+def public_url(platform: Platform, model: str, environment: Environment) -> str:
+    """Where clients reach a model; OpenAI's paths start below it."""
+    prefix = "" if environment == "production" else f"/{environment}"
+    return f"{platform.home.gateway_url}{prefix}/models/{model}"
+
+
+def deploy(step: "Step", environment: Environment) -> Deployment:
+    """Starts this release's server for an environment (or finds it running) and returns when it can answer."""
+    release, serving = step.release, step.release.spec.serving
+    if serving.engine != "llama.cpp":
+        raise EnvironmentLacks(f"{serving.engine} is served on a Kubernetes cluster, which {environment} here has not")
+    version = release.evidence()["registered_version"].body
+    weights = step.artifact("weights")
+    fingerprint = release.fingerprints["staging_deployment" if environment == "staging" else "canary"]
+    plan = DeploymentPlan(
+        name=f"{release.model}-{environment}-v{version['version']}-{fingerprint[:8]}",
+        model=release.model,
+        version=version["version"],
+        weights_digest=weights.digest,
+        model_file=weights.path / "model.gguf",
+        alias=f"{release.model}@{version['version']}",
+        context_tokens=serving.context_tokens,
+        parallel=serving.parallel,
+        timeout_seconds=serving.timeout_seconds,
+        directory=release.platform.home.repository,
+        python=Path(sys.executable),
+    )
+    deployment = release.platform.serving.deploy(plan)
+    release.platform.serving.wait_ready(deployment, READY_LIMIT_SECONDS)
+    return deployment
+
+
+def route(
+    platform: Platform,
+    environment: Environment,
+    shares: Sequence[tuple[Deployment, int]],
+    permit: Callable[[], None] = lambda: None,
+) -> None:
+    """Gives each deployment its percentage of the model's requests; those with none get no share at all.
+
+    `permit` is asked while nobody else can change the routes; nothing changes when it raises.
+    """
+    kept = tuple(Share(deployment=deployment, weight_percent=weight) for deployment, weight in shares if weight > 0)
+    new = Route(model=shares[0][0].model, environment=environment, shares=kept)
+
+    def change(table: RouteTable) -> RouteTable:
+        permit()
+        return table.with_route(new)
+
+    platform.gateway.revise(change)
+
+
+def serving_now(platform: Platform, model: str, environment: Environment) -> Fact | None:
+    """The newest switch of an environment's traffic, None where nothing serves."""
+    fact = latest(platform.ledger.facts(model), "switched", subject=environment)
+    return fact if fact is not None and fact.body.get("deployment") is not None else None
+
+
+def deployment_named(platform: Platform, name: str) -> Deployment | None:
+    return next((one for one in platform.serving.running() if one.name == name), None)
+
+
+def record_switch(
+    platform: Platform, deployment: Deployment, environment: Environment, revision: str, why: str
+) -> None:
+    """Writes that an environment's traffic goes to this deployment, unless that is what was written last."""
+    now = serving_now(platform, deployment.model, environment)
+    if now is not None and now.body["deployment"] == deployment.name and now.body["state"] == "serving":
+        return
+    previous = now.body["deployment"] if now else None
+    platform.ledger.append(
+        "switched",
+        model=deployment.model,
+        subject=environment,
+        body={
+            "deployment": deployment.name,
+            "version": deployment.version,
+            "weights_digest": deployment.weights_digest,
+            "revision": revision,
+            "state": "serving",
+            "url": public_url(platform, deployment.model, environment),
+            "previous": previous,
+            "why": why,
+        },
+    )
+
+
+def retire_all_but(platform: Platform, model: str, environment: Environment, keep: Sequence[str | None]) -> None:
+    """Ends the model's servers of an environment that neither serve nor stay warm."""
+    for deployment in platform.serving.running():
+        ours = deployment.model == model and deployment.name.startswith(f"{model}-{environment}-")
+        if ours and deployment.name not in keep:
+            platform.serving.retire(deployment.name)

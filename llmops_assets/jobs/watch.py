@@ -1,0 +1,10 @@
+"""What production did lately, measured against what it promised."""
+
+from dagster import AssetSelection, define_asset_job, in_process_executor
+
+watch = define_asset_job(
+    "watch",
+    selection=AssetSelection.groups("operation"),
+    executor_def=in_process_executor,
+    description="Service level objectives and error budget of what serves now.",
+)

@@ -1,0 +1,165 @@
+"""One asset's turn in a run: open the release, refuse or reuse, record, show.
+
+    with stage(context, platform, "weights") as step:
+        if step.done: return step.shown()
+        ...
+        return step.record(...)
+
+What goes wrong on purpose (a gate's no, a bad input, a missing GPU) is written to the ledger before the run fails, so
+that `llmops status` can say why. Only what may pass by itself is retried.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dagster import AssetExecutionContext, DataVersion, Failure, MaterializeResult, MetadataValue, RetryPolicy
+
+from llmops_assets.release import Release, open_release, pinned_revision
+from llmops_core.errors import GateRefused, IntegrityError, LlmopsError, TransientError
+from llmops_core.facts import Fact
+from llmops_core.promotion import MADE_FROM, require
+from llmops_core.validation import lacks
+from resources.artifact_store import Artifact
+from resources.wiring import Platform
+
+REVISION_TAG, FINGERPRINT_TAG = "llmops/revision", "llmops/fingerprint"
+# Once more, after the time in which a supervised program is back; what is no TransientError says so and is not retried.
+ONCE_MORE = RetryPolicy(max_retries=1, delay=2)
+
+
+@dataclass
+class Step:
+    name: str
+    release: Release
+    context: AssetExecutionContext
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def platform(self) -> Platform:
+        return self.release.platform
+
+    @property
+    def fingerprint(self) -> str:
+        return self.release.fingerprints[self.name]
+
+    @property
+    def done(self) -> Fact | None:
+        """What an earlier run made for the same fingerprint and the same inputs."""
+        return self.release.evidence().get(self.name)
+
+    def evidence(self) -> dict[str, Fact]:
+        """The facts this stage may rest on; raises GateRefused when one is missing or did not pass."""
+        found = self.release.evidence()
+        require(self.name, found)
+        return found
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty folder for this stage, removed when it is left; what a killed run left there is removed first."""
+        folder = self.platform.home.folder("work") / f"{self.release.model}-{self.name}-{self.fingerprint[:12]}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def artifact(self, stage: str) -> Artifact:
+        """The artefact of an earlier stage with every byte re-hashed: a gate trusts no record alone."""
+        return self.artifact_of(self.release.evidence()[stage])
+
+    def artifact_of(self, fact: Fact) -> Artifact:
+        return self.artifact_at(fact.subject, fact.body["digest"])
+
+    def artifact_at(self, kind: str, digest: str) -> Artifact:
+        """The artefact of this digest, re-hashed; raises IntegrityError when it is gone or not what it was."""
+        if wrong := self.platform.artifacts.verify(kind, digest):
+            raise IntegrityError(f"{kind} {digest[:12]} is not what was made: {'; '.join(wrong)}")
+        artifact = self.platform.artifacts.get(kind, digest)
+        if artifact is None:
+            raise IntegrityError(f"{kind} {digest[:12]} is gone from the artefact store")
+        return artifact
+
+    def code(self) -> Path:
+        """A clean export of the pinned revision; recipes run from there."""
+        target = self.platform.home.folder("revisions") / self.release.revision
+        self.platform.source.export(self.release.revision, target)
+        return target
+
+    def report(self, fact: Fact) -> dict[str, Any]:
+        """The report inside a stage's artefact."""
+        return json.loads((self.artifact_of(fact).path / "report.json").read_bytes())
+
+    def record(
+        self, digest: str, body: Mapping[str, Any], *, verdict: str = "passed", also: Mapping[str, str] | None = None
+    ) -> Fact:
+        """Writes the `produced` fact: what was made, from what, and how it was judged.
+
+        The stages it was made from come from MADE_FROM; `also` adds inputs that are not stages of this revision, such
+        as the data that training read.
+        """
+        evidence = self.release.evidence()
+        inputs = {up: evidence[up].body["digest"] for up in MADE_FROM[self.name]} | dict(also or {})
+        seconds = round(time.monotonic() - self.started, 3)
+        return self.platform.ledger.append(
+            "produced",
+            model=self.release.model,
+            subject=self.name,
+            fingerprint=self.fingerprint,
+            body={
+                "digest": digest,
+                "inputs": inputs,
+                "verdict": verdict,
+                "revision": self.release.revision,
+                "run_id": self.context.run_id,
+                "seconds": seconds,
+                **body,
+            },
+        )
+
+    def shown(self, fact: Fact, **metadata: Any) -> MaterializeResult[Any]:
+        """The fact as Dagster's materialization, with the rows every asset shows."""
+        reused = fact.body["run_id"] != self.context.run_id
+        if reused:
+            self.context.log.info(f"{self.name}: nothing it depends on changed; made at {fact.body['revision'][:12]}")
+        link = self.platform.source.web_link(self.release.revision)
+        rows: dict[str, Any] = {
+            "revision": MetadataValue.url(link) if link else self.release.revision,
+            "digest": fact.body["digest"],
+            "fingerprint": fact.fingerprint,
+            "verdict": fact.body["verdict"],
+            "reused": reused,
+            "made_in_seconds": fact.body["seconds"],
+            **metadata,
+        }
+        return MaterializeResult(metadata=rows, data_version=DataVersion(fact.body["digest"]))
+
+
+@contextmanager
+def stage(context: AssetExecutionContext, platform: Platform, name: str) -> Iterator[Step]:
+    """Opens the run's release for one stage and turns purposeful errors into recorded, readable failures."""
+    model = context.partition_key
+    revision = ""
+    try:
+        wanted = context.run.tags.get(REVISION_TAG)
+        revision = pinned_revision(platform, model, context.run_id, wanted)
+        if wanted is None:
+            context.instance.add_run_tags(context.run_id, {REVISION_TAG: revision})
+        release = open_release(platform, model, revision)
+        missing = lacks(release.spec, release.inputs.production)
+        if missing:
+            raise GateRefused("environment", f"{platform.settings.name} cannot run it: {'; '.join(missing)}")
+        yield Step(name, release, context)
+    except LlmopsError as error:
+        refused = error.stage if isinstance(error, GateRefused) else name
+        reason = error.reason if isinstance(error, GateRefused) else str(error)
+        if not isinstance(error, TransientError) or context.retry_number >= ONCE_MORE.max_retries:
+            body = {"reason": reason, "revision": revision, "run_id": context.run_id}
+            platform.ledger.append("refused", model=model, subject=refused, body=body)
+        raise Failure(description=reason, allow_retries=isinstance(error, TransientError)) from error

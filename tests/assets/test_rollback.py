@@ -1,0 +1,94 @@
+"""Back to the version before: at once, to exactly that version, or a clear no."""
+
+from pathlib import Path
+
+import pytest
+
+from llmops_assets.operations.audit import audit
+from llmops_assets.operations.rollback import roll_back
+from llmops_assets.operations.summary import summarise
+from llmops_core.errors import GateRefused, IntegrityError
+from llmops_core.lineage import verdict_of
+from llmops_core.promotion import serves
+from tests.fakes.http_gateway import Behaviour
+from tests.fakes.platform_doors import World
+
+
+@pytest.fixture
+def twice(candidate: World) -> World:
+    """Version 2 has taken over from version 1."""
+    assert candidate.materialize("canary", "production").success
+    return candidate
+
+
+def _serving(world: World) -> list[str]:
+    route = world.gateway.current().route("tiny", "production")
+    return [share.deployment.version for share in route.shares] if route else []
+
+
+def test_production_did_not_go_back(twice: World) -> None:
+    before = twice.release(twice.repository.git("rev-parse", "HEAD~1"))
+    done = roll_back(twice.doors(), "tiny", "too terse")
+    assert (done.left_version, done.version, done.revision) == ("2", "1", before.revision)
+    assert _serving(twice) == ["1"] and twice.registry.alias("tiny", "production") == 1
+    assert serves(before.platform.ledger.facts("tiny"), before.fingerprints)
+    assert verdict_of(audit(twice.doors(), "tiny")) == "verified"
+
+
+def test_what_was_rolled_back_came_again_without_a_new_proof(twice: World) -> None:
+    roll_back(twice.doors(), "tiny", "too terse")
+    assert twice.release().evidence().keys().isdisjoint({"canary", "production"})
+    assert not twice.materialize("production").success
+    assert _serving(twice) == ["1"]
+
+
+def test_a_second_rollback_went_forward_again(twice: World) -> None:
+    roll_back(twice.doors(), "tiny", "too terse")
+    with pytest.raises(GateRefused, match="no version of tiny served before"):
+        roll_back(twice.doors(), "tiny", "again")
+    assert _serving(twice) == ["1"]
+
+
+def test_the_summary_after_a_rollback_told_of_the_version_that_was_left(twice: World) -> None:
+    first = summarise(twice.doors(), "tiny", True, [])
+    roll_back(twice.doors(), "tiny", "too terse")
+    told = summarise(twice.doors(), "tiny", True, [])
+    version = twice.doors().ledger.facts("tiny")
+    facts = [f.body["facts"] for f in version if f.subject == "registered_version" and f.kind == "produced"]
+    assert told.version == "1" and told.weights_digest == facts[0]["weights_digest"] != first.weights_digest
+    chain = [f.body["reason"] for f in version if f.subject == "canary" and f.kind == "produced"]
+    assert told.canary == f"passed: {chain[0]}" and told.audit == "not audited"
+
+
+def test_a_model_that_does_not_serve_was_rolled_back(begun: World) -> None:
+    with pytest.raises(GateRefused, match="does not serve in production"):
+        roll_back(begun.doors(), "tiny", "why not")
+
+
+def test_a_first_version_was_rolled_back_into_nothing(released: World) -> None:
+    with pytest.raises(GateRefused, match="no version of tiny served before"):
+        roll_back(released.doors(), "tiny", "why not")
+    assert _serving(released) == ["1"]
+
+
+def test_a_version_whose_server_is_gone_got_the_traffic(twice: World) -> None:
+    twice.serving.retire(next(one.name for one in twice.serving.running() if "-production-v1" in one.name))
+    with pytest.raises(GateRefused, match="is not running any more; release its revision again"):
+        roll_back(twice.doors(), "tiny", "too terse")
+    assert _serving(twice) == ["2"]
+
+
+def test_a_version_that_was_tampered_with_got_the_traffic(twice: World) -> None:
+    first = next(one for one in twice.serving.running() if "-production-v1" in one.name)
+    path: Path = twice.serving.plans[first.name].model_file
+    path.chmod(0o600)
+    path.write_bytes(b"other")
+    with pytest.raises(IntegrityError, match="cannot be trusted"):
+        roll_back(twice.doors(), "tiny", "too terse")
+    assert _serving(twice) == ["2"]
+
+
+def test_a_rollback_was_said_to_be_done_though_another_version_answers(twice: World) -> None:
+    twice.gateway.behaviours["tiny-production-v1"] = Behaviour(version="2")
+    with pytest.raises(IntegrityError, match="answers with version 2 after the rollback"):
+        roll_back(twice.doors(), "tiny", "too terse")

@@ -1,0 +1,217 @@
+"""Sensors: a change starts one release, nothing else starts any, and what cannot be released says why."""
+
+from types import SimpleNamespace
+
+import pytest
+from dagster import (
+    DagsterRun,
+    DagsterRunStatus,
+    RunRequest,
+    SensorResult,
+    SkipReason,
+    build_run_status_sensor_context,
+    build_sensor_context,
+)
+from dagster._core.utils import make_new_run_id
+
+from llmops_assets.assets.monitoring import judge_slos
+from llmops_assets.jobs.release import release
+from llmops_assets.operations.overview import overview
+from llmops_assets.schedules.operation import watch_production
+from llmops_assets.sensors.approvals import approvals
+from llmops_assets.sensors.audits import audits
+from llmops_assets.sensors.failures import failures
+from llmops_assets.sensors.repository import repository
+from llmops_assets.step import REVISION_TAG
+from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS, TrafficCounts
+from llmops_core.verdict import Verdict
+from tests.fakes.people import GRACE, signed
+from tests.fakes.platform_doors import UNTIL_APPROVAL, World
+
+
+def _tick(world: World, cursor: str | None = None) -> SensorResult | SkipReason:
+    with build_sensor_context(instance=world.instance, cursor=cursor) as context:
+        return repository(context, platform=world.resource())  # type: ignore[return-value]
+
+
+def _requests(world: World, cursor: str | None = None) -> list[RunRequest]:
+    result = _tick(world, cursor)
+    return list(result.run_requests or []) if isinstance(result, SensorResult) else []
+
+
+def _launch(world: World, request: RunRequest) -> None:
+    """What the daemon makes of a request, without running it."""
+    tags = {**request.tags, "dagster/partition": str(request.partition_key)}
+    world.instance.add_run(DagsterRun(job_name=release.name, run_id=make_new_run_id(), tags=tags))
+
+
+def test_a_new_commit_started_nothing(begun: World) -> None:
+    (request,) = _requests(begun)
+    assert request.partition_key == "tiny" and request.tags[REVISION_TAG] == begun.repository.head
+    assert request.tags["llmops/reason"] == "the first model"
+
+
+def test_the_same_head_started_two_runs(begun: World) -> None:
+    first, again = _requests(begun), _requests(begun)
+    assert [r.run_key for r in first] == [r.run_key for r in again]  # delivered twice is launched once
+    assert isinstance(_tick(begun, cursor=begun.repository.head), SkipReason)
+
+
+def test_a_commit_that_changes_no_model_started_a_run(begun: World) -> None:
+    (request,) = _requests(begun)
+    _launch(begun, request)
+    begun.repository.commit({"README.md": "Hello."})
+    assert _requests(begun) == []
+
+
+def test_a_comment_in_model_yaml_started_a_run(begun: World) -> None:
+    (request,) = _requests(begun)
+    _launch(begun, request)
+    path = "models/tiny/model.yaml"
+    begun.repository.commit({path: "# a comment\n" + (begun.repository.path / path).read_text()})
+    assert _requests(begun) == []
+
+
+def test_going_back_to_an_earlier_commit_was_dropped_as_known(begun: World) -> None:
+    (first,) = _requests(begun)
+    _launch(begun, first)
+    begun.repository.commit_model("training", seed=2)
+    (second,) = _requests(begun)
+    _launch(begun, second)
+    begun.repository.commit_model("training", seed=1, message="back again")
+    (third,) = _requests(begun)
+    assert len({first.run_key, second.run_key, third.run_key}) == 3
+
+
+def test_a_new_model_was_no_partition(begun: World) -> None:
+    begun.instance.delete_dynamic_partition("models", "tiny")
+    result = _tick(begun)
+    assert isinstance(result, SensorResult) and result.dynamic_partitions_requests
+    assert list(result.dynamic_partitions_requests[0].partition_keys) == ["tiny"]
+
+
+def test_an_invalid_model_yaml_was_passed_over_in_silence(begun: World) -> None:
+    begun.repository.commit_model("training", steps="many")
+    assert _requests(begun) == [] and _requests(begun) == []
+    (reason,) = begun.reasons("model.yaml")
+    assert "training.lora.steps" in reason or "training.steps" in reason
+    (status,) = overview(begun.doors())
+    assert any("steps" in blocked.reason for blocked in status.blocked)
+
+
+def test_a_broken_model_kept_a_sound_one_from_its_release(begun: World) -> None:
+    begun.repository.commit({"models/broken/model.yaml": "name: broken\n"})
+    assert [request.partition_key for request in _requests(begun)] == ["tiny"]
+
+
+def test_a_model_that_needs_a_gpu_was_tried(begun: World) -> None:
+    begun.repository.commit_model(resources={"gpu_count": 1, "memory_gb": 8, "cpu": 1})
+    result = _tick(begun)
+    assert isinstance(result, SensorResult) and not result.run_requests
+    assert "not tried here: it needs 1 GPU(s)" in str(result.skip_reason)
+    (status,) = overview(begun.doors())
+    assert status.blocked[0].stage == "environment"
+
+
+def test_a_repository_that_cannot_be_read_passed_for_one_without_news(begun: World) -> None:
+    (begun.repository.path / ".git" / "HEAD").write_text("nonsense")
+    with pytest.raises(Exception, match="Git"):
+        _tick(begun)
+
+
+def _approvals(world: World, cursor: str) -> SensorResult:
+    with build_sensor_context(instance=world.instance, cursor=cursor) as context:
+        return approvals(context, platform=world.resource())  # type: ignore[return-value]
+
+
+def test_a_signature_did_not_continue_the_release_that_waits(tested: World) -> None:
+    assert not tested.materialize("approval").success
+    begun = _approvals(tested, "0")
+    assert begun.run_requests == [] and begun.cursor
+    signed(tested, GRACE)
+    result = _approvals(tested, begun.cursor)
+    (request,) = result.run_requests or []
+    assert request.tags[REVISION_TAG] == tested.repository.head and request.partition_key == "tiny"
+    assert _approvals(tested, str(result.cursor)).run_requests == []
+    assert tested.materialize(*UNTIL_APPROVAL, tags=dict(request.tags)).success
+
+
+def test_signatures_of_the_platform_itself_started_runs(released: World) -> None:
+    assert _approvals(released, "0").run_requests == []
+
+
+def _ended(world: World, status: DagsterRunStatus, run_id: str):
+    run = next(run for run in world.instance.get_runs() if run.run_id == run_id)
+    events = [e.dagster_event for e in world.instance.all_logs(run_id) if e.is_dagster_event]
+    wanted = {"FAILURE": "PIPELINE_FAILURE", "SUCCESS": "PIPELINE_SUCCESS"}[status.value]
+    event = next(e for e in events if e and e.event_type_value == wanted)
+    return build_run_status_sensor_context("sensor", event, world.instance, run)
+
+
+def test_a_run_that_died_without_a_word_was_never_heard_of(begun: World) -> None:
+    begun.jobs.fails["pretrain"] = [ZeroDivisionError("a defect")] * 5  # type: ignore[list-item]
+    run = begun.materialize("dataset", "base_weights")
+    context = _ended(begun, DagsterRunStatus.FAILURE, run.run_id).for_run_failure()
+    failures(context, platform=begun.resource())
+    failures(context, platform=begun.resource())
+    (reason,) = begun.reasons("run")
+    assert reason.startswith("the run ended:")
+
+
+def test_a_refusal_that_is_told_was_told_twice(begun: World) -> None:
+    run = begun.materialize("weights")
+    failures(_ended(begun, DagsterRunStatus.FAILURE, run.run_id).for_run_failure(), platform=begun.resource())
+    assert begun.reasons("run") == [] and len(begun.reasons("weights")) == 1
+
+
+def test_a_release_was_not_audited(released: World) -> None:
+    run = released.materialize("dataset", tags={"dagster/partition": "tiny"})
+    request = audits(_ended(released, DagsterRunStatus.SUCCESS, run.run_id), platform=released.resource())
+    assert isinstance(request, RunRequest) and request.partition_key == "tiny"
+
+
+def test_nothing_in_production_was_audited(begun: World) -> None:
+    run = begun.materialize("dataset")
+    skipped = audits(_ended(begun, DagsterRunStatus.SUCCESS, run.run_id), platform=begun.resource())
+    assert isinstance(skipped, SkipReason)
+
+
+def test_production_was_not_watched(released: World) -> None:
+    assert released.materialize("monitoring").success
+    assert [type(each) for each in _scheduled(released)] == [RunRequest]
+
+
+def test_what_does_not_serve_was_watched(begun: World) -> None:
+    done = begun.materialize("monitoring")
+    (skipped,) = _scheduled(begun)
+    assert isinstance(skipped, SkipReason)
+    (event,) = [e for e in done.all_events if e.is_step_materialization]
+    assert event.step_materialization_data.materialization.metadata["verdict"].value == "error"
+
+
+def _scheduled(world: World) -> list:
+    """One evaluation. Dagster's own context demands an instance on disk."""
+    context = SimpleNamespace(instance=world.instance)
+    return list(watch_production._execution_fn.decorated_fn(context, platform=world.resource()))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("total", "bad"), [(100, 1), (100, 3)])
+def test_a_spent_error_budget_was_a_pass(total: int, bad: int) -> None:
+    counts = _counts(total, bad, faster_than=0.25)
+    errors, _ = judge_slos(counts, 0.02, 0.5)
+    assert errors.verdict is (Verdict.PASSED if bad <= 2 else Verdict.FAILED)
+
+
+@pytest.mark.parametrize("faster_than", [0.25, 1.0, 1000.0])
+def test_slow_answers_were_a_pass(faster_than: float) -> None:
+    _, latency = judge_slos(_counts(100, 0, faster_than), 0.02, 0.5)
+    assert latency.verdict is (Verdict.PASSED if faster_than <= 0.5 else Verdict.FAILED)
+
+
+def test_no_traffic_was_a_pass() -> None:
+    assert {finding.verdict for finding in judge_slos(None, 0.02, 0.5)} == {Verdict.ERROR}
+
+
+def _counts(total: int, bad: int, faster_than: float) -> TrafficCounts:
+    faster = tuple(total if edge >= faster_than else 0 for edge in LATENCY_EDGES_SECONDS)
+    return TrafficCounts(requests=total, failures=bad, abandoned=0, edges_seconds=LATENCY_EDGES_SECONDS, faster=faster)

@@ -1,0 +1,136 @@
+"""Every command on a machine where nothing runs: one clear error, the right exit code, JSON where it was asked for."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmops_assets.cli.main import Commands
+from tests.cli.conftest import Ended
+from tests.fakes.git_with_data import GitWithData
+
+Run = Callable[..., Ended]
+PROGRAM = str(Path(sys.executable).with_name("llmops"))
+
+
+@pytest.mark.parametrize("command", Commands.names)
+def test_a_command_had_no_help_or_no_json(llmops: Run, command: str) -> None:
+    ended = llmops(command, "--help")
+    assert ended.exit_code == 0 and "--json" in ended.output and len(ended.output) > 200
+
+
+def test_the_help_left_a_command_out(llmops: Run) -> None:
+    told = llmops("--help").output
+    assert all(f"  {command} " in told for command in Commands.names)
+    assert llmops("conquer").exit_code == 2
+
+
+def test_the_program_itself_did_not_start(tmp_path: Path) -> None:
+    """Installed, in a process of its own, in a folder without a repository."""
+    environment = {"PATH": os.environ["PATH"], "LLMOPS_HOME": str(tmp_path / "home")}
+    done = subprocess.run([PROGRAM, "status", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "no Git repository" in done.stderr and "Traceback" not in done.stderr
+    assert "no Git repository" in json.loads(done.stdout)["error"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("LLMOPS_ENVIRONMENT", "moon", "one of: local, production, staging"),
+        ("LLMOPS_PORT_BASE", "99999", "a whole number from 1024"),
+        ("LLMOPS_REPOSITORY", "/nowhere", "does not exist"),
+    ],
+)
+def test_an_impossible_variable_was_taken(
+    llmops: Run, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    ended = llmops("status", "--json")
+    assert ended.exit_code == 1 and told in ended.json["error"] and told in ended.errors
+
+
+def test_the_status_of_an_empty_platform_failed(llmops: Run) -> None:
+    ended = llmops("status", "--json")
+    (model,) = ended.json["models"]
+    assert ended.exit_code == 0
+    assert (model["model"], model["environments"], model["blocked"]) == ("tiny", {}, [])
+    assert "serves nowhere" in llmops("status").output
+    assert llmops("status", "nobody", "--json").json == {"models": []}
+
+
+def test_the_status_hid_what_the_environment_lacks(clone: GitWithData, llmops: Run) -> None:
+    clone.commit_model(resources={"gpu_count": 1, "memory_gb": 8, "cpu": 1})
+    (model,) = llmops("status", "--json").json["models"]
+    assert model["blocked"][0]["stage"] == "environment" and "1 GPU(s)" in model["blocked"][0]["reason"]
+    assert "held up at environment" in llmops("status").output
+
+
+def test_a_repository_without_commits_crashed_the_status(llmops: Run, tmp_path: Path, monkeypatch) -> None:
+    bare = GitWithData(tmp_path / "fresh")
+    bare.path.mkdir()
+    bare.git("init", "--quiet")
+    (bare.path / "config").mkdir()
+    (bare.path / "config" / "local.yaml").write_text(Path("config/local.yaml").read_text())
+    monkeypatch.chdir(bare.path)
+    ended = llmops("status")
+    assert ended.exit_code == 1 and "commit something first" in ended.errors
+
+
+def test_an_audit_of_what_does_not_serve_passed(llmops: Run) -> None:
+    ended = llmops("audit", "tiny", "--json")
+    assert (ended.exit_code, ended.json["verdict"]) == (2, "incomplete")
+    assert ended.json["links"][0].keys() == {"name", "verdict", "detail"}
+    ended = llmops("audit", "tiny")
+    assert ended.exit_code == 2 and "first link that is incomplete: production" in ended.errors
+
+
+def test_a_plan_without_evidence_had_nothing_to_run(llmops: Run) -> None:
+    ended = llmops("plan", "--json")
+    assert ended.exit_code == 10
+    assert [row["asset"] for row in ended.json][:3] == ["dataset", "base_weights", "weights"]
+    assert {row["action"] for row in ended.json} == {"run"}
+
+
+def test_a_plan_ran_what_the_environment_cannot(clone: GitWithData, llmops: Run) -> None:
+    clone.commit_model(resources={"gpu_count": 1, "memory_gb": 8, "cpu": 1})
+    ended = llmops("plan", "--json")
+    assert ended.exit_code == 0 and {row["action"] for row in ended.json} == {"skip"}
+
+
+def test_a_plan_of_an_invalid_revision_passed(clone: GitWithData, llmops: Run) -> None:
+    clone.commit_model("training", steps="many")
+    assert llmops("plan").exit_code == 1
+    assert llmops("plan", "no-such-branch").exit_code == 1
+    assert llmops("plan", "HEAD~1").exit_code == 10
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("release", "tiny"), "Dagster does not answer"),
+        (("rollback", "tiny"), "does not serve in production"),
+        (("release", "nobody"), "there is no model nobody"),
+        (("release", "tiny", "--revision", "no-such"), "no such revision"),
+        (("release", "../../etc"), "model"),
+    ],
+)
+def test_a_command_without_a_platform_gave_no_clear_error(llmops: Run, command: tuple[str, ...], told: str) -> None:
+    ended = llmops(*command)
+    assert ended.exit_code == 1 and told in ended.errors and "Traceback" not in ended.errors
+    assert told in llmops(*command, "--json").json["error"]
+
+
+def test_something_was_approved_before_there_was_anything(llmops: Run, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("no key")
+    ended = llmops("approve", "tiny", "--role", "technical", "--key", str(key))
+    assert ended.exit_code == 1 and "no current dataset" in ended.errors
+    assert llmops("approve", "tiny", "--role", "technical", "--key", str(tmp_path / "none")).exit_code == 2
+
+
+def test_stopping_what_does_not_run_failed(llmops: Run) -> None:
+    assert llmops("stop", "--json").json == {"stopped": True}
