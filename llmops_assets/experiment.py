@@ -42,7 +42,7 @@ def experiment(step: Step) -> Iterator[Experiment]:
     tags = {
         FINGERPRINT_TAG: step.fingerprint,
         "llmops.revision": release.revision,
-        "llmops.dagster_run": step.context.run_id,
+        "llmops.dagster_run": step.context.run.run_id,
     }
     run_id = registry.open_run(release.model, name, tags)
     try:

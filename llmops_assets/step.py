@@ -117,7 +117,7 @@ class Step:
                 "inputs": inputs,
                 "verdict": verdict,
                 "revision": self.release.revision,
-                "run_id": self.context.run_id,
+                "run_id": self.context.run.run_id,
                 "seconds": seconds,
                 **body,
             },
@@ -125,7 +125,7 @@ class Step:
 
     def shown(self, fact: Fact, **metadata: Any) -> MaterializeResult[Any]:
         """The fact as Dagster's materialization, with the rows every asset shows."""
-        reused = fact.body["run_id"] != self.context.run_id
+        reused = fact.body["run_id"] != self.context.run.run_id
         if reused:
             self.context.log.info(f"{self.name}: nothing it depends on changed; made at {fact.body['revision'][:12]}")
         link = self.platform.source.web_link(self.release.revision)
@@ -148,9 +148,9 @@ def stage(context: AssetExecutionContext, platform: Platform, name: str) -> Iter
     revision = ""
     try:
         wanted = context.run.tags.get(REVISION_TAG)
-        revision = pinned_revision(platform, model, context.run_id, wanted)
+        revision = pinned_revision(platform, model, context.run.run_id, wanted)
         if wanted is None:
-            context.instance.add_run_tags(context.run_id, {REVISION_TAG: revision})
+            context.instance.add_run_tags(context.run.run_id, {REVISION_TAG: revision})
         release = open_release(platform, model, revision)
         missing = lacks(release.spec, release.inputs.production)
         if missing:
@@ -160,6 +160,6 @@ def stage(context: AssetExecutionContext, platform: Platform, name: str) -> Iter
         refused = error.stage if isinstance(error, GateRefused) else name
         reason = error.reason if isinstance(error, GateRefused) else str(error)
         if not isinstance(error, TransientError) or context.retry_number >= ONCE_MORE.max_retries:
-            body = {"reason": reason, "revision": revision, "run_id": context.run_id}
+            body = {"reason": reason, "revision": revision, "run_id": context.run.run_id}
             platform.ledger.append("refused", model=model, subject=refused, body=body)
         raise Failure(description=reason, allow_retries=isinstance(error, TransientError)) from error

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from llmops_assets.cli import main
 from tests.fakes.git_with_data import GitWithData, made_repository
-from tests.fakes.platform import free_port_base
+from tests.fakes.ports import free_port_base
 
 
 @dataclass

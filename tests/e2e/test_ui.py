@@ -8,7 +8,6 @@ Dagster's Python grammar. This test holds the first; `tests/test_dvc_and_dagster
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llmops_assets.definitions import STORY
+from tests.fakes.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -126,12 +126,6 @@ def see(page: "Page", expected: set[str]) -> set[str]:
 
 def shown(page: "Page") -> set[str]:
     return NAMES & set(page.inner_text("body").splitlines())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until_up(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

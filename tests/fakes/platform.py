@@ -2,8 +2,6 @@
 
 import http.client
 import json
-import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from resources.metrics import EnvoyMetrics
 from resources.processes import SupervisorProcesses
 from resources.traffic import EnvoyGateway
 from tests.fakes.model_server import ModelServer
+from tests.fakes.ports import free_port_base
 
 DIGEST = "d" * 64
 
@@ -65,22 +64,6 @@ def running_platform() -> Iterator[Platform]:
             yield Platform(home, base, processes, gateway, EnvoyMetrics(base))
         finally:
             processes.stop()
-
-
-def free_port_base() -> int:
-    """A base below the ephemeral ports whose gateway, admin and first server ports are free; each worker has its own
-    range, so that tests running side by side do not race for one."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    for base in range(20000 + 1200 * worker, 20000 + 1200 * (worker + 1), 60):
-        if all(_is_free(base + offset) for offset in (0, 3, 10, 11, 12)):
-            return base
-    raise RuntimeError("no free range of ports")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def deployment(name: str, port: int, model: str = "atlas-qa", timeout_seconds: float = 5.0) -> Deployment:

@@ -11,12 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resources.mlflow_server import mlflow_command, mlflow_environment
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.fakes.ports import free_port
 
 
 @contextmanager

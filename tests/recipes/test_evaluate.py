@@ -43,7 +43,8 @@ def servers() -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def learned(packaged, tmp_path_factory) -> dict[str, str]:
     """What the random model really answers, so that a test can expect it."""
-    from recipes.engines import Served, free_port, running
+    from recipes.engines import Served, running
+    from tests.fakes.ports import free_port
 
     served = Served(packaged, "tiny", free_port(), context_tokens=128, parallel=1)
     prompts = ["What is the capital", "The currency of", "Paris", "1234"]

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError
-from recipes.engines import Served, command_line, free_port, require_installed, running
+from recipes.engines import Served, command_line, require_installed, running
 from recipes.serve import main
+from tests.fakes.ports import free_port
 
 
 @pytest.fixture(scope="module")

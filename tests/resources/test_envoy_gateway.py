@@ -28,12 +28,12 @@ from tests.fakes.platform import (
     Answer,
     Platform,
     deployment,
-    free_port_base,
     route,
     running_platform,
     serving,
     table,
 )
+from tests.fakes.ports import free_port_base
 
 
 @pytest.fixture(scope="module")

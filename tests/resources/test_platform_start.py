@@ -13,7 +13,7 @@ from resources.home import Home
 from resources.platform_programs import platform_programs, write_dagster_instance
 from resources.platform_start import running, start, stop
 from resources.wiring import Platform, build_platform
-from tests.fakes.platform import free_port_base
+from tests.fakes.ports import free_port_base
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.traffic import FakeGateway
 
@@ -29,9 +29,7 @@ def platform(tmp_path: Path) -> Platform:
 
 @pytest.fixture(params=["gateway_port", "mlflow_port", "dagster_port", "code_port"])
 def taken(request: pytest.FixtureRequest, platform: Platform) -> Iterator[int]:
-    with socket.socket() as foreign:
-        foreign.bind(("127.0.0.1", getattr(platform.home, request.param)))
-        foreign.listen()
+    with socket.create_server(("127.0.0.1", getattr(platform.home, request.param))):
         yield getattr(platform.home, request.param)
 
 

@@ -15,7 +15,8 @@ from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, Tra
 from llmops_core.registration import VersionFacts
 from resources.mlflow_errors import mlflow_errors
 from resources.registry import MlflowRegistry, RegistrationRequest
-from tests.fakes.real_mlflow import free_port, running_server
+from tests.fakes.ports import free_port
+from tests.fakes.real_mlflow import running_server
 
 FINGERPRINT = {"llmops.fingerprint": "f" * 64, "llmops.revision": "a" * 40}
 FACTS = {

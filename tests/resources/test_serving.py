@@ -17,7 +17,7 @@ from llmops_core.verdict import Verdict
 from resources.processes import SupervisorProcesses
 from resources.serving import LocalServing, llama_command
 from tests.contracts.test_serving_contract import command, plan
-from tests.fakes.platform import free_port_base
+from tests.fakes.ports import free_port_base
 from tests.fakes.processes import FakeProcesses
 
 
