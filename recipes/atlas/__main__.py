@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from llmops_core.errors import InputError, LlmopsError, Problem
 from recipes.atlas.rows import Parameters, Row, build
-from recipes.publishing import publishing
 
 
 def read_parameters(path: Path) -> Parameters:
@@ -42,6 +41,21 @@ def read_parameters(path: Path) -> Parameters:
         ) from None
 
 
+def write_files(folder: Path, files: dict[str, list[Row]]) -> None:
+    """Every file by rename, and only where none of them is: DVC, whose outputs they are, removes the old ones first.
+
+    Raises InputError for a file that is there.
+    """
+    if there := [name for name in files if (folder / name).exists()]:
+        expected = f"a folder without {there[0]}"
+        raise InputError(Problem(str(folder), "--out", ", ".join(there), expected, "would overwrite what is there"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in files.items():
+        partial = folder / f"{name}.partial"
+        write_rows(partial, rows)
+        partial.replace(folder / name)
+
+
 def write_rows(path: Path, rows: list[Row]) -> None:
     """JSON Lines: UTF-8, keys sorted, every line ended by a single line feed, on every system."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
@@ -55,9 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         files = build(read_parameters(options.params))
-        with publishing(options.out) as folder:
-            for name, rows in files.items():
-                write_rows(folder / name, rows)
+        write_files(options.out, files)
     except LlmopsError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -5,7 +5,8 @@ import json
 from llmops_core.facts import first_broken
 from llmops_core.plan import STAGES
 from tests.fakes.http_gateway import Behaviour
-from tests.fakes.platform_doors import World
+from tests.fakes.git_with_data import DATA, rows
+from tests.fakes.platform_doors import UNTIL_APPROVAL, World
 
 
 def test_a_commit_did_not_reach_production(released: World) -> None:
@@ -47,6 +48,15 @@ def test_a_run_that_selects_registration_alone_got_round_the_failed_evaluation(b
     begun.materialize()
     assert not begun.materialize("registered_version").success
     assert begun.registry.registered == {}
+
+
+def test_a_serving_limit_reached_the_evaluation_that_it_does_not_make_anew(released: World) -> None:
+    limit = released.release().spec.serving.timeout_seconds
+    assert released.jobs.configs["evaluate"]["serving"]["timeout_seconds"] > limit
+    before = released.jobs.configs["evaluate"]
+    released.repository.commit_model("serving", timeout_seconds=limit + 1, parallel=3)
+    assert released.materialize(*UNTIL_APPROVAL).success
+    assert released.jobs.ran == [] and released.jobs.configs["evaluate"] == before
 
 
 def test_staging_passed_a_server_that_answers_otherwise_than_the_evaluated_model(begun: World) -> None:
@@ -91,6 +101,17 @@ def test_dataset_let_a_test_question_be_learnt(begun: World) -> None:
     begun.repository.commit({}, "a leak")
     assert not begun.materialize("dataset").success
     assert "test.jsonl" in begun.reasons("dataset")[0]
+
+
+def test_another_row_to_fine_tune_on_trained_the_base_again(begun: World) -> None:
+    begun.repository.track_apart(DATA)
+    begun.repository.commit({}, "every file apart")
+    assert begun.materialize("dataset", "base_weights", "weights").success
+    begun.repository.track_apart({**DATA, "train.jsonl": rows("learn", 21)})
+    begun.repository.commit({}, "one row more")
+    assert begun.materialize("dataset", "base_weights", "weights").success
+    made = [fact.subject for fact in begun.doors().ledger.facts("tiny") if fact.kind == "produced"]
+    assert (made.count("dataset"), made.count("base_weights"), made.count("weights")) == (2, 1, 2)
 
 
 def test_rows_that_are_no_text_were_trained_on(begun: World) -> None:

@@ -102,18 +102,27 @@ class GitWithData:
 
     def track(self, data: dict[str, dict[str, str]]) -> None:
         """What `dvc add data/tiny` leaves behind: objects in the cache, and a pointer to be committed."""
-        listing = []
-        for name, answers in sorted(data.items()):
-            text = "".join(json.dumps({"prompt": q, "response": a}) + "\n" for q, a in answers.items())
-            listing.append({"md5": self._keep(text.encode(), ""), "relpath": name})
+        listing = [{"md5": self._keep_rows(answers), "relpath": name} for name, answers in sorted(data.items())]
         md5 = self._keep(json.dumps(listing).encode(), ".dir")
         self._keep(json.dumps(listing).encode(), "")
         pointer = {"outs": [{"md5": md5, "size": 1, "nfiles": len(listing), "hash": "md5", "path": "tiny"}]}
         (self.path / "data").mkdir(exist_ok=True)
         (self.path / "data" / "tiny.dvc").write_text(yaml.safe_dump(pointer))
 
+    def track_apart(self, data: dict[str, dict[str, str]]) -> None:
+        """What `dvc add data/tiny/*` leaves behind: every file is an output of its own."""
+        (self.path / "data" / "tiny.dvc").unlink(missing_ok=True)
+        (self.path / "data" / "tiny").mkdir(exist_ok=True)
+        for name, answers in data.items():
+            pointer = {"outs": [{"md5": self._keep_rows(answers), "size": 1, "hash": "md5", "path": name}]}
+            (self.path / "data" / "tiny" / f"{name}.dvc").write_text(yaml.safe_dump(pointer))
+
     def cached(self, md5: str) -> Path:
         return self.path / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+
+    def _keep_rows(self, answers: dict[str, str]) -> str:
+        text = "".join(json.dumps({"prompt": q, "response": a}) + "\n" for q, a in answers.items())
+        return self._keep(text.encode(), "")
 
     def _keep(self, content: bytes, suffix: str) -> str:
         md5 = hashlib.md5(content).hexdigest() + suffix

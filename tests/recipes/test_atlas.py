@@ -103,10 +103,10 @@ def test_more_countries_than_there_are_is_refused() -> None:
 
 
 def test_output_that_exists_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "precious.txt").write_text("mine")
+    (tmp_path / "train.jsonl").write_text("mine")
     assert main(["--out", str(tmp_path), "--params", str(ROOT / "params.yaml")]) == 1
     assert "would overwrite" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"train.jsonl": "mine"}
 
 
 def test_same_bits_whatever_the_hash_seed_locale_and_time_zone(tmp_path: Path) -> None:
