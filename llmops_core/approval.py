@@ -90,23 +90,15 @@ class Approval:
 
 
 class ApprovalPolicy(Strict):
-    """What an environment demands. Nothing has a default: approval is never unnecessary by omission.
+    """Whose signatures an environment demands: one for each role, and never none. Nothing has a default."""
 
-    `required` and `roles` must agree, so that an emptied list of roles is an error and not an open door.
-    """
-
-    required: bool
-    roles: Listing[Label]
+    roles: Listing[Label] = Field(min_length=1)
     forbid_self_approval: bool
 
     @model_validator(mode="after")
-    def _consistent(self) -> "ApprovalPolicy":
+    def _roles_once(self) -> "ApprovalPolicy":
         if len(set(self.roles)) != len(self.roles):
             raise ValueError("a role is listed twice; list each once")
-        if self.required and not self.roles:
-            raise ValueError("approval is required, but no role is named that could give it; name the roles")
-        if self.roles and not self.required:
-            raise ValueError("roles are named, but approval is said not to be required; decide for one")
         return self
 
 
@@ -128,8 +120,6 @@ def judge(
     faults = {a: _why_not(a, roles_of, expected) or _why_barred(a, policy, requester, now) for a in approvals}
     entitled = sorted((a for a in faults if not _why_not(a, roles_of, expected)), key=_order)
     refusals = {a.statement.role: a for a in entitled if a.statement.decision == "refuse"}
-    if not policy.required and not refusals:
-        return [Finding("approval", Verdict.PASSED, f"the policy of {expected.environment} asks for no approval")]
     counted = [a for a in entitled if a.statement.decision == "approve" and not faults[a]]
     chosen = _one_person_per_role(policy.roles, counted)
     findings: list[Finding] = []

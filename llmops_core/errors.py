@@ -47,6 +47,10 @@ class IntegrityError(LlmopsError):
     """Stop: bytes, signatures or records are not what they were; a person must look before anything goes on."""
 
 
+class UnknownSigner(IntegrityError):
+    """Stop: a signature was made with a key that no allowed signer has (any more)."""
+
+
 class EnvironmentLacks(LlmopsError):
     """Fix: this environment has no such thing (a GPU, a cluster, a program, a free port). Says what, and what to do."""
 

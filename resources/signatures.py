@@ -8,6 +8,8 @@ key in time (valid-before, valid-after) and to namespaces.
 Nothing here asks a question on a terminal or talks to an agent: a key with a passphrase is an error that says so.
 """
 
+import base64
+import hashlib
 import os
 import re
 import subprocess
@@ -16,7 +18,7 @@ from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from pathlib import Path
 
-from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, Problem, TransientError
+from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, Problem, TransientError, UnknownSigner
 from resources.disk import sync_file
 
 _PROGRAM = "ssh-keygen"
@@ -24,6 +26,7 @@ _LIMIT_SECONDS = 20
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._@-]{0,62}")
 
 # What ssh-keygen says, and what that means for the person who reads it. The first that occurs is the reason.
+_STRANGER = "its key belongs to no allowed signer"
 _REASONS = {
     "key is not permitted for use in signature namespace": "the signer's key may not sign for {namespace}",
     "namespace does not match": "it was signed for another purpose than {namespace}",
@@ -32,7 +35,7 @@ _REASONS = {
     "key is not yet valid": "the signer's key is not valid yet",
     "Couldn't parse signature": "it is no SSH signature, or is damaged",
     "invalid format": "it is no SSH signature, or is damaged",
-    "No principal matched": "its key belongs to no allowed signer",
+    "No principal matched": _STRANGER,
 }
 
 
@@ -56,7 +59,8 @@ class Signatures(ABC):
         namespace: str,
         at: datetime | None = None,
     ) -> str:
-        """The identity whose key signed exactly `statement` for `namespace`. Raises IntegrityError saying what fails.
+        """The identity whose key signed exactly `statement` for `namespace`. Raises IntegrityError saying what fails,
+        UnknownSigner naming the key when it is no allowed signer's.
 
         `allowed_signers` is a file, or the text of one. `at` is the aware moment at which the signer's key must be
         valid, now if None: an audit asks for the moment of the signature, as the ledger recorded it.
@@ -93,7 +97,7 @@ class SshSignatures(Signatures):
             signed = _write(Path(folder, "signature"), signature)
             signers = _signers(allowed_signers, Path(folder, "allowed_signers"))
             found = _ssh_keygen("-Y", "find-principals", "-s", signed, "-f", signers, *when)
-            identity = _only_principal(found, purpose)
+            identity = _only_principal(found, signature, purpose)
             arguments = ("-Y", "verify", "-f", signers, "-I", identity, "-n", purpose, "-s", signed, *when)
             checked = _ssh_keygen(*arguments, stdin=statement)
         if checked.returncode != 0:
@@ -150,14 +154,28 @@ def _stdout(done: subprocess.CompletedProcess[bytes], key: Path) -> str:
     raise InputError(Problem(str(key), "", found, expected, "the key cannot be used"))
 
 
-def _only_principal(found: subprocess.CompletedProcess[bytes], namespace: str) -> str:
+def _only_principal(found: subprocess.CompletedProcess[bytes], signature: str, namespace: str) -> str:
     """The one name behind a key. Several, or a pattern such as `*@example.com`, are nobody in particular."""
+    untraced = "the signature cannot be traced to a person"
     if found.returncode != 0:
-        raise IntegrityError(f"the signature cannot be traced to a person: {_reason(found, namespace)}")
+        reason = _reason(found, namespace)
+        if reason == _STRANGER:
+            raise UnknownSigner(f"{untraced}: its key {_fingerprint_of_key(signature)} belongs to no allowed signer")
+        raise IntegrityError(f"{untraced}: {reason}")
     names = found.stdout.decode(errors="replace").splitlines()
     if len(names) != 1 or re.search(r"[*?!,]", names[0]):
-        raise IntegrityError(f"the signature cannot be traced to a person: its key belongs to {' and '.join(names)}")
+        raise IntegrityError(f"{untraced}: its key belongs to {' and '.join(names)}")
     return names[0]
+
+
+def _fingerprint_of_key(signature: str) -> str:
+    """The signer's public key as `ssh-keygen -l` names it. It follows the magic, the version and its own length
+    (OpenSSH's PROTOCOL.sshsig)."""
+    armoured = "".join(line for line in signature.splitlines() if not line.startswith("-----"))
+    content = base64.b64decode(armoured)  # ssh-keygen has read it before
+    length = int.from_bytes(content[10:14], "big")
+    digest = hashlib.sha256(content[14 : 14 + length]).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 def _reason(done: subprocess.CompletedProcess[bytes], namespace: str) -> str:

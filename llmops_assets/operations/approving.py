@@ -37,11 +37,9 @@ def approved_subject(release: Release) -> Subject:
 
 
 def policy_of(settings: Settings) -> ApprovalPolicy:
-    """What the environment demands; a section that is left out is a written decision for no approval."""
+    """What the environment demands."""
     approvals = settings.approvals
-    if approvals is None:
-        return ApprovalPolicy(required=False, roles=(), forbid_self_approval=False)
-    return ApprovalPolicy(required=True, roles=approvals.required, forbid_self_approval=not approvals.sign_locally)
+    return ApprovalPolicy(roles=approvals.required, forbid_self_approval=not approvals.sign_locally)
 
 
 def sign(platform: Platform, statement: Statement, key: Path) -> Approval:
@@ -59,7 +57,7 @@ def sign(platform: Platform, statement: Statement, key: Path) -> Approval:
 def sign_locally(platform: Platform, subject: Subject) -> None:
     """Fills every role that is still open with this machine's own key; only where the settings say so."""
     approvals = platform.settings.approvals
-    if approvals is None or not approvals.sign_locally:
+    if not approvals.sign_locally:
         raise GateRefused("approval", f"{platform.settings.name} does not sign for itself")
     known = {a.statement.role for a in approvals_of(platform, subject.model) if not a.statement.unbound(subject)}
     platform.signatures.make_key(local_key(platform), LOCAL_IDENTITY)
@@ -93,8 +91,6 @@ def approvals_of(platform: Platform, model: str) -> list[Approval]:
 def trusted_signers(platform: Platform) -> str:
     """The text of allowed_signers: the configured file, and the machine's own key where it may sign."""
     approvals = platform.settings.approvals
-    if approvals is None:
-        return ""
     path = platform.home.repository / approvals.signers
     if not path.is_file():
         raise EnvironmentLacks(f"{approvals.signers} is not there: without it nobody's signature counts")
@@ -108,8 +104,6 @@ def trusted_signers(platform: Platform) -> str:
 def trusted_roles(platform: Platform) -> Mapping[str, frozenset[str]]:
     """{identity: roles in production}, from the platform's own checkout."""
     approvals = platform.settings.approvals
-    if approvals is None:
-        return {}
     path = platform.home.repository / approvals.approvers
     if not path.is_file():
         raise EnvironmentLacks(f"{approvals.approvers} is not there: it says who may approve in which role")

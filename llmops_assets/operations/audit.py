@@ -16,7 +16,7 @@ from llmops_assets.operations.endpoint import ask
 from llmops_assets.operations.identity import platform_signers
 from llmops_assets.release import open_release
 from llmops_core.approval import APPROVAL_NAMESPACE, Statement
-from llmops_core.errors import InputError, IntegrityError, LlmopsError, TransientError
+from llmops_core.errors import InputError, IntegrityError, LlmopsError, TransientError, UnknownSigner
 from llmops_core.facts import Fact, first_broken, latest
 from llmops_core.fingerprint import digest_of_file
 from llmops_core.lineage import Link, ancestry
@@ -156,16 +156,22 @@ def _approval(platform: Platform, facts: list[Fact], fact: Fact) -> str:
         if origin is None:
             raise IntegrityError(f"the approval by {approval['identity']} was never recorded")
         content, at = str(origin.body["statement"]).encode(), datetime.fromisoformat(origin.at)
-        identity = platform.signatures.verify(
-            content, approval["signature"], trusted_signers(platform), APPROVAL_NAMESPACE, at
-        )
+        signed = (content, approval["signature"], trusted_signers(platform), APPROVAL_NAMESPACE, at)
+        try:
+            identity = platform.signatures.verify(*signed)
+        except UnknownSigner as error:
+            file = platform.settings.approvals.signers
+            advice = f'a line taken out of {file} goes back there, and valid-before="YYYYMMDD" on it ends the key'
+            raise IntegrityError(f"{approval['role']} by {approval['identity']}: {error}; {advice}") from error
         statement = Statement.from_bytes(content)
         subject = fact.body["subject"]
         other = [name for name, value in subject.items() if getattr(statement, name) != value]
         if other:
             raise IntegrityError(f"{identity} signed for another {', '.join(other)}")
         told.append(f"{statement.role} by {identity}")
-    return f"signed: {', '.join(told)}" if told else "no approval was demanded"
+    if not told:
+        raise IntegrityError("nobody signed it, though every environment demands a signature")
+    return f"signed: {', '.join(told)}"
 
 
 def _artifact(platform: Platform, name: str, fact: Fact) -> Link:

@@ -1,6 +1,7 @@
 """The audit under attack: each link of the chain is broken in turn, and the audit must name it."""
 
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from llmops_assets.operations.audit import audit
 from llmops_core.lineage import Link, first_not_verified, verdict_of
 from tests.fakes.http_gateway import Behaviour
+from tests.fakes.people import GRACE, key_of, signed
 from tests.fakes.platform_doors import World
 
 
@@ -133,6 +135,30 @@ def test_an_approval_by_a_key_that_was_never_trusted_was_not_found(released: Wor
     key = released.home.root / "keys" / "local-approver"
     key.unlink()  # the next look makes another key: nobody of the trusted ones has signed
     assert _broken(released) == {"approval"}
+
+
+def test_a_deleted_key_was_not_named_or_nobody_was_told_how_to_end_one(tested: World) -> None:
+    signed(tested, GRACE)
+    assert tested.materialize("approval", "canary", "production").success
+    file = tested.repository.path / "config/approvers/allowed_signers"
+    trusted = file.read_text()
+    file.write_text("".join(line for line in trusted.splitlines(keepends=True) if not line.startswith(GRACE)))
+    told = _links(tested)["approval"]
+    shown = subprocess.run(["ssh-keygen", "-lf", key_of(tested, GRACE)], capture_output=True, text=True, check=True)
+    assert told.verdict == "broken"
+    for part in (shown.stdout.split()[1], f"technical by {GRACE}", "config/approvers/allowed_signers", "valid-before="):
+        assert part in told.detail
+    file.write_text(trusted.replace(GRACE, f'{GRACE} valid-before="20990101"'))
+    assert _links(tested)["approval"].verdict == "verified"
+
+
+def test_a_release_that_nobody_signed_was_verified(released: World) -> None:
+    _edit(
+        released,
+        "update facts set body = json_set(body, '$.approvals', json('[]')) where subject = 'approval'"
+        " and kind = 'produced'",
+    )
+    assert "approval" in _broken(released)
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ ROLES = {
     BEN: {"technical", "security", "business"},
     CAT: {"business", "legal"},
 }
-ONE = ApprovalPolicy(required=True, roles=("technical",), forbid_self_approval=True)
-THREE = ApprovalPolicy(required=True, roles=("technical", "security", "business"), forbid_self_approval=True)
+ONE = ApprovalPolicy(roles=("technical",), forbid_self_approval=True)
+THREE = ApprovalPolicy(roles=("technical", "security", "business"), forbid_self_approval=True)
 
 
 def says(identity: str, role: str = "technical", decision: str = "approve", **changes: Any) -> Approval:
@@ -104,11 +104,6 @@ def test_a_refusal_in_a_role_that_was_not_asked_for_still_stops() -> None:
     assert [(f.name, f.verdict) for f in findings] == [("technical", Verdict.PASSED), ("legal", Verdict.FAILED)]
 
 
-def test_a_refusal_stops_even_where_no_approval_is_asked_for() -> None:
-    policy = ApprovalPolicy(required=False, roles=(), forbid_self_approval=False)
-    assert overall(judged(policy, says(ADA, decision="refuse"))) is Verdict.FAILED
-
-
 def test_the_author_may_refuse_but_not_approve() -> None:
     (finding,) = judged(ONE, says(ADA), requester="Ada@Example.com ")
     assert finding.verdict is Verdict.INCONCLUSIVE
@@ -123,19 +118,19 @@ def test_an_unknown_author_is_not_taken_for_somebody_else() -> None:
 
 
 def test_self_approval_counts_only_where_the_policy_allows_it() -> None:
-    policy = ApprovalPolicy(required=True, roles=("technical",), forbid_self_approval=False)
+    policy = ApprovalPolicy(roles=("technical",), forbid_self_approval=False)
     assert overall(judged(policy, says(ADA), requester=ADA)) is Verdict.PASSED
 
 
 def test_one_person_does_not_fill_two_roles() -> None:
-    policy = ApprovalPolicy(required=True, roles=("technical", "security"), forbid_self_approval=True)
+    policy = ApprovalPolicy(roles=("technical", "security"), forbid_self_approval=True)
     findings = judged(policy, says(ADA), says(ADA, "security"))
     assert sorted(f.verdict for f in findings) == [Verdict.PASSED, Verdict.INCONCLUSIVE]
     assert "another person must fill this one" in " ".join(f.reason for f in findings)
 
 
 def test_one_person_does_not_fill_two_roles_by_writing_the_address_differently() -> None:
-    policy = ApprovalPolicy(required=True, roles=("technical", "security"), forbid_self_approval=True)
+    policy = ApprovalPolicy(roles=("technical", "security"), forbid_self_approval=True)
     roles = {ADA: {"technical"}, ADA.upper(): {"security"}}
     findings = judge(policy, roles, [says(ADA), says(ADA.upper(), "security")], SUBJECT, None, NOW)
     assert overall(findings) is Verdict.INCONCLUSIVE
@@ -144,7 +139,7 @@ def test_one_person_does_not_fill_two_roles_by_writing_the_address_differently()
 def test_roles_are_shared_out_so_that_all_are_filled_where_that_is_possible() -> None:
     """The first comer for `technical` is the only one for `business`: a greedy choice would leave it open."""
     approvals = [says(BEN), says(BEN, "business"), says(ADA), says(ADA, "security")]
-    policy = ApprovalPolicy(required=True, roles=("technical", "business"), forbid_self_approval=True)
+    policy = ApprovalPolicy(roles=("technical", "business"), forbid_self_approval=True)
     assert overall(judged(policy, *approvals)) is Verdict.PASSED
 
 
@@ -168,33 +163,17 @@ def test_the_requester_has_no_switch_that_makes_approval_unnecessary() -> None:
     with pytest.raises(ValidationError):  # nor does what is approved
         Subject.model_validate({**SUBJECT.model_dump(), "require_approval": False})
     assert all(p.default is inspect.Parameter.empty for p in inspect.signature(judge).parameters.values())
-    for missing in ("required", "roles", "forbid_self_approval"):  # silence is no policy
-        said = {"required": False, "roles": (), "forbid_self_approval": False}
+    for missing in ("roles", "forbid_self_approval"):  # silence is no policy
+        said = {"roles": ("technical",), "forbid_self_approval": False}
         said.pop(missing)
         with pytest.raises(ValidationError):
             ApprovalPolicy.model_validate(said)
 
 
-@pytest.mark.parametrize(
-    ("required", "roles", "message"),
-    [(True, (), "no role is named"), (False, ("technical",), "not to be required"), (True, ("a", "a"), "twice")],
-)
-def test_a_policy_that_contradicts_itself_is_refused(required: bool, roles: tuple[str, ...], message: str) -> None:
+@pytest.mark.parametrize(("roles", "message"), [((), "at least 1 item"), (("a", "a"), "twice")])
+def test_a_policy_that_nobody_or_one_person_twice_could_meet_is_refused(roles: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        ApprovalPolicy(required=required, roles=roles, forbid_self_approval=True)
-
-
-@pytest.mark.parametrize("value", [0, "false", None, "no"])
-def test_required_is_never_false_by_conversion(value: object) -> None:
-    with pytest.raises(ValidationError):
-        ApprovalPolicy.model_validate({"required": value, "roles": (), "forbid_self_approval": True})
-
-
-def test_no_approval_needed_is_said_by_the_policy_and_repeated_in_the_reason() -> None:
-    policy = ApprovalPolicy(required=False, roles=(), forbid_self_approval=False)
-    (finding,) = judged(policy)
-    assert finding.verdict is Verdict.PASSED
-    assert "policy of production asks for no approval" in finding.reason
+        ApprovalPolicy(roles=roles, forbid_self_approval=True)
 
 
 def test_a_statement_survives_storage_byte_for_byte() -> None:

@@ -5,7 +5,7 @@ import json
 from datetime import datetime
 from pathlib import Path
 
-from llmops_core.errors import InputError, IntegrityError, Problem
+from llmops_core.errors import InputError, IntegrityError, Problem, UnknownSigner
 from resources.signatures import Signatures
 
 
@@ -44,7 +44,7 @@ class FakeSignatures(Signatures):
         except ValueError as error:
             raise IntegrityError("it is no SSH signature, or is damaged") from error
         if made["by"] not in identities:
-            raise IntegrityError("its key belongs to no allowed signer")
+            raise UnknownSigner(f"its key {made['by']} belongs to no allowed signer")
         if made["for"] != namespace:
             raise IntegrityError(f"it was signed for another purpose than {namespace}")
         if made["of"] != hashlib.sha256(statement).hexdigest():
