@@ -7,7 +7,7 @@ control characters, which would reach the tokenizer unseen. Everything wrong is 
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
@@ -68,15 +68,22 @@ class Problems:
 
 def parse_rows(name: str, lines: Iterable[bytes], maximum_characters: int, problems: Problems) -> list[Row]:
     """The sound rows of one file, given as its lines; `problems` gets the others."""
+    return parse_lines(name, lines, lambda values: _check_fields(values, maximum_characters), problems)
+
+
+def parse_lines(
+    name: str, lines: Iterable[bytes], check: Callable[[dict[str, Any]], None], problems: Problems
+) -> list[Row]:
+    """The lines that are objects of visible text which `check` does not refuse; `problems` gets the others."""
     rows: list[Row] = []
     for number, line in enumerate(lines, start=1):
         try:
             text = _text(line)
             values = _object(text)
-            _check_fields(values, maximum_characters)
+            check(values)
             if _MAY_HOLD_UNSEEN.search(text):
                 _check_characters(values)
-        except _Refused as refused:
+        except Refused as refused:
             where = f"line {number}" + (f": {refused.where}" if refused.where else "")
             problems.add(Problem(name, where, refused.found, refused.expected, refused.message))
         else:
@@ -94,7 +101,9 @@ def same_question(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-class _Refused(Exception):
+class Refused(Exception):
+    """One line's first fault: the field (`where`), what stands there, what should, and what to do."""
+
     def __init__(self, where: str, found: str, expected: str, message: str) -> None:
         super().__init__(message)
         self.where, self.found, self.expected, self.message = where, found, expected, message
@@ -102,48 +111,53 @@ class _Refused(Exception):
 
 def _text(line: bytes) -> str:
     if not line.strip():
-        raise _Refused("", "an empty line", "a JSON object", "every line must hold a row; remove the line")
+        raise Refused("", "an empty line", "a JSON object", "every line must hold a row; remove the line")
     try:
         return line.decode()
     except UnicodeDecodeError as error:
         byte = f"the byte 0x{line[error.start]:02x} at position {error.start}"
-        raise _Refused("", byte, "UTF-8 text", "the line is not UTF-8; save the file as UTF-8") from None
+        raise Refused("", byte, "UTF-8 text", "the line is not UTF-8; save the file as UTF-8") from None
 
 
 def _object(text: str) -> dict[str, Any]:
     try:
         value = _DECODER.decode(text)
     except RecursionError:
-        raise _Refused("", "deep nesting", "a flat JSON object", "the line is nested too deeply") from None
+        raise Refused("", "deep nesting", "a flat JSON object", "the line is nested too deeply") from None
     except ValueError as error:
-        raise _Refused("", str(error)[:200], "a JSON object", "the line is no JSON") from None
+        raise Refused("", str(error)[:200], "a JSON object", "the line is no JSON") from None
     if not isinstance(value, dict):
-        raise _Refused("", _kind(value), "a JSON object", 'write {"prompt": …, "response": …}')
+        raise Refused("", kind_of(value), "a JSON object", "write each line as an object, {…}")
     return cast(dict[str, Any], value)
 
 
 def _check_fields(values: dict[str, Any], maximum_characters: int) -> None:
     for name in REQUIRED:
-        if name not in values:
-            raise _Refused(name, "nothing", "a text", "the field is missing")
-        text = values[name]
-        if not isinstance(text, str):
-            raise _Refused(name, _kind(text), "a text", "the field is no text")
-        if not text.strip():
-            raise _Refused(name, "an empty text", "a text", "the field is empty")
-        if len(text) > maximum_characters:
-            expected = f"at most {maximum_characters} characters"
-            raise _Refused(name, f"{len(text)} characters", expected, "the text is too long")
+        check_text(values, name, maximum_characters)
     tags: Any = values.get("tags", [])
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in cast(list[Any], tags)):
-        raise _Refused("tags", _kind(tags), "a list of texts", "the field is no list of texts")
+        raise Refused("tags", kind_of(tags), "a list of texts", "the field is no list of texts")
+
+
+def check_text(values: dict[str, Any], name: str, maximum_characters: int, may_be_blank: bool = False) -> None:
+    """Raises Refused unless the field is a text that says something and is not too long."""
+    if name not in values:
+        raise Refused(name, "nothing", "a text", "the field is missing")
+    text = values[name]
+    if not isinstance(text, str):
+        raise Refused(name, kind_of(text), "a text", "the field is no text")
+    if not text.strip() and not may_be_blank:
+        raise Refused(name, "an empty text", "a text", "the field is empty")
+    if len(text) > maximum_characters:
+        expected = f"at most {maximum_characters} characters"
+        raise Refused(name, f"{len(text)} characters", expected, "the text is too long")
 
 
 def _check_characters(values: dict[str, Any]) -> None:
     for text in texts_of(values):
         if unseen := _UNSEEN.search(text):
             found = f"U+{ord(unseen.group()):04X}"
-            raise _Refused("", found, "visible text", "a text holds a character that people cannot see")
+            raise Refused("", found, "visible text", "a text holds a character that people cannot see")
 
 
 def texts_of(values: dict[str, Any]) -> list[str]:
@@ -163,7 +177,8 @@ def texts_of(values: dict[str, Any]) -> list[str]:
     return texts
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
     return _WORDS[type(value)]
 
 

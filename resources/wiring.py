@@ -11,6 +11,7 @@ from llmops_core.errors import EnvironmentLacks, InputError, Problem
 from llmops_core.settings import Settings, load_settings
 from resources.artifact_store import ArtifactStore, FolderArtifacts
 from resources.dataset_store import DatasetStore, DvcStore
+from resources.feedback_store import FeedbackStore, FolderFeedback
 from resources.home import Home
 from resources.ledger import Ledger, SqlLedger
 from resources.metrics import EnvoyMetrics, Metrics
@@ -48,6 +49,10 @@ class Platform:
     def ledger(self) -> Ledger:
         self.home.root.mkdir(parents=True, exist_ok=True)
         return SqlLedger(self.home.ledger_url)
+
+    @cached_property
+    def feedback(self) -> FeedbackStore:
+        return FolderFeedback(self.home.root / "feedback")
 
     @cached_property
     def processes(self) -> Processes:
