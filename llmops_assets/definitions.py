@@ -10,6 +10,7 @@ from llmops_assets.assets.base_weights import base_weights
 from llmops_assets.assets.canary import canary
 from llmops_assets.assets.dataset import dataset
 from llmops_assets.assets.evaluation import evaluation
+from llmops_assets.assets.feedback import feedback
 from llmops_assets.assets.lineage import lineage
 from llmops_assets.assets.monitoring import monitoring
 from llmops_assets.assets.production import production
@@ -30,7 +31,7 @@ from llmops_assets.sensors.repository import repository
 from resources.home import Home, home_from
 
 STORY = [dataset, base_weights, weights, evaluation, registered_version, staging_deployment, staging_tests]
-STORY += [approval, canary, production, monitoring, lineage]
+STORY += [approval, canary, production, monitoring, feedback, lineage]
 
 
 def build(home: Home) -> Definitions:

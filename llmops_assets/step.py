@@ -21,14 +21,14 @@ from typing import Any
 from dagster import AssetExecutionContext, DataVersion, Failure, MaterializeResult, MetadataValue, RetryPolicy
 
 from llmops_assets.release import Release, open_release, pinned_revision
-from llmops_core.errors import GateRefused, IntegrityError, LlmopsError, TransientError
+from llmops_assets.tags import REVISION_TAG
+from llmops_core.errors import GateRefused, LlmopsError, TransientError
 from llmops_core.facts import Fact
 from llmops_core.promotion import MADE_FROM, require
 from llmops_core.validation import lacks
 from resources.artifact_store import Artifact
 from resources.wiring import Platform
 
-REVISION_TAG, FINGERPRINT_TAG = "llmops/revision", "llmops/fingerprint"
 # Once more, after the time in which a supervised program is back; what is no TransientError says so and is not retried.
 ONCE_MORE = RetryPolicy(max_retries=1, delay=2)
 
@@ -79,12 +79,7 @@ class Step:
 
     def artifact_at(self, kind: str, digest: str) -> Artifact:
         """The artefact of this digest, re-hashed; raises IntegrityError when it is gone or not what it was."""
-        if wrong := self.platform.artifacts.verify(kind, digest):
-            raise IntegrityError(f"{kind} {digest[:12]} is not what was made: {'; '.join(wrong)}")
-        artifact = self.platform.artifacts.get(kind, digest)
-        if artifact is None:
-            raise IntegrityError(f"{kind} {digest[:12]} is gone from the artefact store")
-        return artifact
+        return self.platform.artifacts.verified(kind, digest)
 
     def code(self) -> Path:
         """A clean export of the pinned revision; recipes run from there."""

@@ -153,6 +153,13 @@ class ModelSpec(Strict):
         refuse(_broken_rules({name: getattr(self, name) for name in type(self).model_fields}))
         return self
 
+    @property
+    def learnt_from(self) -> frozenset[str]:
+        """The files whose rows the model may remember; no other file may ask what stands in them."""
+        pretrain = self.source.pretrain if isinstance(self.source, LocalSource) else None
+        names = (self.training.train, pretrain.data if pretrain else None)
+        return frozenset(name for name in names if name is not None)
+
 
 def load_model_spec(content: bytes, file: str, allowed_endpoints: Collection[str] = ()) -> ModelSpec:
     """The spec in the bytes of a model.yaml. Raises InputError with every problem found.

@@ -61,6 +61,15 @@ class ArtifactStore(ABC):
     def verify(self, kind: str, digest: str) -> list[str]:
         """Re-hash every byte. One sentence for each thing that is not as it was published; empty when all is well."""
 
+    def verified(self, kind: str, digest: str) -> Artifact:
+        """The artefact, every byte of it re-hashed. Raises IntegrityError when it is gone or not what it was."""
+        if wrong := self.verify(kind, digest):
+            raise IntegrityError(f"{kind} {digest[:12]} is not what was made: {'; '.join(wrong)}")
+        artifact = self.get(kind, digest)
+        if artifact is None:
+            raise IntegrityError(f"{kind} {digest[:12]} is gone from the artefact store")
+        return artifact
+
 
 class FolderArtifacts(ArtifactStore):
     """Artefacts in a folder of this machine, or of a volume that several machines mount (it needs flock and rename)."""

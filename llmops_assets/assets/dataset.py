@@ -12,8 +12,6 @@ from llmops_assets.resource import PlatformResource
 from llmops_assets.step import ONCE_MORE, Step, stage
 from llmops_core.dataset import CurationPolicy, curate
 from llmops_core.facts import Fact
-from llmops_core.model_spec import ModelSpec
-from llmops_core.training_spec import LocalSource
 
 
 @asset(partitions_def=models, group_name="data", kinds={"dvc"}, owners=["team:llmops"], retry_policy=ONCE_MORE)
@@ -30,17 +28,10 @@ def _curated(step: Step) -> Fact:
             path = f"{spec.data.path}/{name}" if name else spec.data.path
             step.platform.data.fetch(revision, path, folder / "raw" / (name or "all"))
         raw = {path.name: path.read_bytes().splitlines() for path in sorted((folder / "raw").rglob("*.jsonl"))}
-        report, rows = curate(raw, CurationPolicy(_learnt_from(spec), spec.data.pii))
+        report, rows = curate(raw, CurationPolicy(spec.learnt_from, spec.data.pii))
         step.context.log.info(f"{report.rows} rows of {spec.data.path} at {revision[:12]} are in order")
         artifact = step.platform.artifacts.publish("dataset", _written(folder / "clean", rows, report.as_dict()))
     return step.record(artifact.digest, {"path": spec.data.path, "files": dict(step.release.inputs.data)})
-
-
-def _learnt_from(spec: ModelSpec) -> frozenset[str]:
-    """The files whose rows a model may remember; no other file may ask what stands in them."""
-    pretrain = spec.source.pretrain if isinstance(spec.source, LocalSource) else None
-    names = (spec.training.train, pretrain.data if pretrain else None)
-    return frozenset(name for name in names if name is not None)
 
 
 def _written(folder: Path, rows: dict[str, list[dict[str, Any]]], report: dict[str, Any]) -> Path:

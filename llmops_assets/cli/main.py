@@ -15,7 +15,8 @@ from llmops_core.errors import InputError, LlmopsError
 class Commands(click.Group):
     """Imports a command's module when it is called, and turns purposeful errors into one message and an exit code."""
 
-    names = ("run", "validate", "plan", "serve", "stop", "release", "status", "approve", "rollback", "audit")
+    names = ("run", "validate", "plan", "serve", "stop", "release", "status", "approve", "rollback")
+    names += ("feedback", "audit")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.names)

@@ -1,4 +1,4 @@
-"""What production did lately, measured against what it promised."""
+"""What production did lately, measured against what it promised, and what its users said."""
 
 from dagster import AssetSelection, define_asset_job, in_process_executor
 
@@ -6,5 +6,5 @@ watch = define_asset_job(
     "watch",
     selection=AssetSelection.groups("operation"),
     executor_def=in_process_executor,
-    description="Service level objectives and error budget of what serves now.",
+    description="Service level objectives and error budget of what serves now, and the ratings of its answers.",
 )

@@ -1,0 +1,55 @@
+"""What users said of the answers, as rows that the next version of the dataset may take."""
+
+from typing import Any
+
+from dagster import AssetExecutionContext, DataVersion, MaterializeResult, MetadataValue, asset
+
+from llmops_assets.assets.monitoring import monitoring
+from llmops_assets.charts import table
+from llmops_assets.operations.feedback import Published, curate_ratings
+from llmops_assets.partitions import models
+from llmops_assets.resource import PlatformResource
+from llmops_core.errors import GateRefused
+from llmops_core.feedback import shown_text
+
+SHOWN = 20
+
+
+@asset(partitions_def=models, deps=[monitoring], group_name="operation", kinds={"python"}, owners=["team:llmops"])
+def feedback(context: AssetExecutionContext, platform: PlatformResource) -> Any:
+    """All ratings of the model's answers, curated: new rows to learn from, and a reason for every other rating."""
+    try:
+        published = curate_ratings(platform.open(), context.partition_key)
+    except GateRefused as refused:
+        return MaterializeResult(metadata={"verdict": "error", "reason": refused.reason})
+    context.log.info(f"{published.finding.reason}; next: {published.next_step}")
+    return MaterializeResult(metadata=_shown(published), data_version=DataVersion(published.digest))
+
+
+def _shown(published: Published) -> dict[str, Any]:
+    curated = published.curated
+    ratings = sum(version.ratings for version in curated.versions)
+    versions = [
+        [each.version, each.digest[:12], each.ratings, each.mean, each.low, each.high, each.assumed]
+        for each in curated.versions
+    ]
+    header = ["version", "weights", "ratings", "mean of 1 to 5", "low", "high", "version assumed"]
+    counts = [[outcome, reason, count] for (outcome, reason), count in curated.counts.items()]
+    waiting = [case for case in curated.cases if case.outcome in ("held", "refused")][:SHOWN]
+    open_cases = [[case.question, "; ".join(case.answers), case.outcome, case.reason] for case in waiting]
+    sample = [[shown_text(row["prompt"]), shown_text(row["response"])] for row in curated.rows[:SHOWN]]
+    return {
+        "verdict": published.finding.verdict.label,
+        "reason": published.finding.reason,
+        "rows": len(curated.rows),
+        "ratings": ratings,
+        "mean_rating": sum(version.mean * version.ratings for version in curated.versions) / ratings,
+        "by_version": MetadataValue.md(table(header, versions)),
+        "outcomes": MetadataValue.md(table(["outcome", "reason", "ratings"], counts)),
+        "sample": MetadataValue.md(table(["prompt", "response"], sample)),
+        "waiting": MetadataValue.md(table(["question", "answers", "outcome", "reason"], open_cases)),
+        "personal_data": MetadataValue.json(curated.personal_data),
+        "curated": MetadataValue.path(str(published.rows)),
+        "next_step": published.next_step,
+        "digest": published.digest,
+    }
