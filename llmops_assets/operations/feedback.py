@@ -158,6 +158,6 @@ def _next_step(spec: ModelSpec, rows: Path, count: int) -> str:
         return "nothing is to be added; the held questions in report.json wait for a person"
     data, train = spec.data.path, spec.training.train or "the file to train on"
     return (
-        f"look through {rows}, append its rows to {train} in {data}, run `dvc add {data}` (or mend the DVC stage that "
+        f"look through {rows}, append its rows to {train} in {data}, run `dvc add` on it (or mend the DVC stage that "
         "makes it), commit, and let somebody review it; the commit is then released by itself"
     )

@@ -153,4 +153,8 @@ def test_the_command_did_not_say_what_it_did_and_what_is_next(
     document = json.loads(CliRunner().invoke(main, ["feedback", "tiny", "--json"]).output)
     assert (document["verdict"], document["rows"]) == ("passed", 1) and Path(document["curated"]).is_file()
     said = CliRunner().invoke(main, ["feedback", "tiny"]).output
-    assert "test.jsonl asks it" in said and document["curated"] in said and "dvc add data/tiny" in said
+    assert (
+        "test.jsonl asks it" in said
+        and document["curated"] in said
+        and "append its rows to train.jsonl in data/tiny, run `dvc add`" in " ".join(said.split())
+    )
