@@ -101,7 +101,6 @@ def record_switch(
             "weights_digest": deployment.weights_digest,
             "revision": revision,
             "state": "serving",
-            "url": public_url(platform, deployment.model, environment),
             "previous": previous,
             "why": why,
         },

@@ -4,6 +4,7 @@ A deployment is one running server of one registered version. The route table is
 gateway; applying the same table twice changes nothing.
 """
 
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -75,6 +76,17 @@ class RouteTable(BaseModel):
         """A table in which `route` replaces any other of the same model and environment."""
         others = tuple(r for r in self.routes if (r.model, r.environment) != (route.model, route.environment))
         return RouteTable(routes=(*others, route))
+
+    def with_addresses(self, deployments: Iterable[Deployment]) -> "RouteTable":
+        """The same shares, those of these deployments at the addresses given here."""
+        known = {one.name: one for one in deployments}
+
+        def moved(share: Share) -> Share:
+            return share.model_copy(update={"deployment": known.get(share.deployment.name, share.deployment)})
+
+        return RouteTable(
+            routes=tuple(r.model_copy(update={"shares": tuple(map(moved, r.shares))}) for r in self.routes)
+        )
 
     def without_route(self, model: str, environment: Environment) -> "RouteTable":
         return RouteTable(routes=tuple(r for r in self.routes if (r.model, r.environment) != (model, environment)))

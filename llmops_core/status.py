@@ -6,21 +6,25 @@ from typing import Any
 
 from llmops_core.facts import Fact
 from llmops_core.promotion import PASSED
+from llmops_core.routing import Environment
 
-ENVIRONMENTS = ("staging", "production")
+ENVIRONMENTS: tuple[Environment, ...] = ("staging", "production")
+SILENT = "not answering"
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What answers in one environment. `state` is serving, canary, rolled_back (nothing took its place) or retired."""
+    """What serves in one environment. `state` is serving, as recorded, or SILENT where somebody looked and got no
+    answer, for the reason `trouble`. `url` is where it is reached now; no fact remembers it, since ports change."""
 
     version: str
     revision: str
     weights_digest: str
     state: str
-    url: str
     deployment: str
     since: str
+    url: str = ""
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,6 @@ def _switch(environments: dict[str, Serving], fact: Fact) -> None:
         revision=body["revision"],
         weights_digest=body["weights_digest"],
         state=body["state"],
-        url=body["url"],
         deployment=body["deployment"],
         since=fact.at,
     )

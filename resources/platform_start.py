@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmops_core.errors import EnvironmentLacks, TransientError
+from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
+from llmops_core.routing import Deployment
 from resources.home import HOST, Home
 from resources.platform_programs import platform_programs
 from resources.publishing import publish_text
 from resources.wiring import Platform
 
 START_LIMIT_SECONDS = 120.0
+MODEL_LIMIT_SECONDS = 30.0
 ANSWER_LIMIT_SECONDS = 2.0
 LOADED = (
     '{"query": "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"}'
@@ -47,9 +49,10 @@ def start(platform: Platform) -> Iterator[str]:
     """Starts what does not run yet and yields a sentence for each part as it answers. Safe to repeat at any time.
 
     Raises EnvironmentLacks for a port that another program holds, TransientError for a part that does not come up,
-    with the last lines of its log.
+    with the last lines of its log. A model that does not come up is told of only: the others are not held up by it.
     """
     home = platform.home
+    _settle_ports(platform)
     platform.processes.start()  # also ends what a killed keeper left behind on our own ports
     alive = {state.name for state in platform.processes.programs() if state.alive}
     for part in parts(home):
@@ -57,7 +60,8 @@ def start(platform: Platform) -> Iterator[str]:
             _refuse_foreign_port(part.name, part.port)
     if "code" not in alive:
         _refuse_foreign_port("the code location", home.code_port)
-    platform.gateway.start()
+    models = platform.serving.start() if platform.settings.serving.kind == "local" else []
+    platform.gateway.start(models)
     programs = platform_programs(home)
     _make_dagster_storage(home, programs[-1].environment)
     for program in programs:
@@ -65,6 +69,8 @@ def start(platform: Platform) -> Iterator[str]:
     for part in parts(home):
         seconds = _wait(platform, part)
         yield f"{part.name} answers at {part.url} after {seconds:.0f} s"
+    for deployment in models:
+        yield _told_of_model(platform, deployment)
 
 
 def stop(platform: Platform) -> None:
@@ -74,6 +80,32 @@ def stop(platform: Platform) -> None:
 def running(platform: Platform) -> bool:
     """Whether every part answers now."""
     return _ours(platform) and all(part.answers() for part in parts(platform.home))
+
+
+def _settle_ports(platform: Platform) -> None:
+    """Under another base than last time every program is forgotten: it is put again, with ports of this base.
+
+    Nothing else remembers a port for good: model servers and routes get their addresses when the platform starts, and
+    where something is reached is computed when it is shown.
+    """
+    home = platform.home
+    file, wanted = home.root / "port_base", str(home.port_base)
+    known = file.read_text(encoding="utf-8").strip() if file.exists() else ""
+    if known == wanted:
+        return
+    if known and _ours(platform):
+        advice = f"end it with `llmops stop`, or set LLMOPS_PORT_BASE={known}"
+        raise EnvironmentLacks(f"this platform runs on the ports from {known}, not from {wanted}: {advice}")
+    platform.processes.forget()
+    publish_text(file, f"{wanted}\n")
+
+
+def _told_of_model(platform: Platform, deployment: Deployment) -> str:
+    try:
+        platform.serving.wait_ready(deployment, MODEL_LIMIT_SECONDS)
+    except (IntegrityError, TransientError) as error:
+        return f"{deployment.name} does not answer: {error}"
+    return f"{deployment.name} answers"
 
 
 def _make_dagster_storage(home: Home, environment: Mapping[str, str]) -> None:

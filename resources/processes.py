@@ -8,6 +8,7 @@ environment, and whoever starts the keeper again first ends what still carries i
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -74,6 +75,10 @@ class Processes(ABC):
         """End all programs and the keeper, and return when nothing of them is left. What was put is not forgotten."""
 
     @abstractmethod
+    def forget(self) -> None:
+        """End and forget every program that was put."""
+
+    @abstractmethod
     def put(self, program: Program) -> None:
         """Make this program run, in exactly this form: a running equal one is left alone, another is replaced."""
 
@@ -129,6 +134,13 @@ class SupervisorProcesses(Processes):
             if self._socket.parent != self._folder:
                 with suppress(OSError):  # it may be gone already, or hold what is not ours
                     self._socket.parent.rmdir()
+
+    def forget(self) -> None:
+        with self._lock():
+            if (folder := self._folder / "programs").exists():
+                shutil.rmtree(folder)
+            if self._answers():
+                self._reconcile()
 
     def put(self, program: Program) -> None:
         document = {

@@ -2,7 +2,7 @@
 
 A deployment's file is written before its program is put, and removed after the program is: whatever moment a process
 dies in, deploying or retiring again ends in the same state. A port is chosen once and kept as long as the deployment
-lives; a port that another program holds is passed over.
+lives and the platform's ports are the same; a port that another program holds is passed over.
 """
 
 import socket
@@ -56,6 +56,11 @@ class ServingEngine(ABC):
     """Starts and ends model servers."""
 
     @abstractmethod
+    def start(self) -> list[Deployment]:
+        """Start the server of every deployment that was not retired, unless it runs. Returns them by name, each at the
+        address that it has now: after a change of the platform's ports it is another one."""
+
+    @abstractmethod
     def deploy(self, plan: DeploymentPlan) -> Deployment:
         """Start a server and return its address at once; it may still be loading. The same plan again keeps the server
         as it runs; another plan under the same name replaces it. Raises EnvironmentLacks without a free port."""
@@ -106,12 +111,17 @@ class LocalServing(ServingEngine):
         self._processes = processes
         self._command = command
 
+    def start(self) -> list[Deployment]:
+        documents = [read_json(file) for file in sorted(self._folder.glob("*.json"))]
+        plans = [_described(DeploymentPlan, document, "plan") for document in documents if document is not None]
+        return [self.deploy(plan) for plan in plans]
+
     def deploy(self, plan: DeploymentPlan) -> Deployment:
         file = self._folder / f"{plan.name}.json"
         with self._lock():
             known = read_json(file)
-            port = known["deployment"]["port"] if known else None
-            if port is None or (not self._alive(plan.name) and not _is_free(port)):
+            port = known["deployment"]["port"] if known else 0  # no port of ours
+            if port not in self._ports or (not self._alive(plan.name) and not _is_free(port)):
                 port = self._free_port(plan.name)
             deployment = Deployment(
                 name=plan.name,

@@ -13,14 +13,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pydantic
 
 from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
-from llmops_core.routing import RouteTable
+from llmops_core.routing import Deployment, RouteTable
 from resources import envoy_bootstrap, envoy_config
 from resources.envoy_config import Json
 from resources.processes import ENDED, Processes, Program
@@ -44,8 +44,9 @@ class Gateway(ABC):
         """Where clients send their requests."""
 
     @abstractmethod
-    def start(self) -> None:
-        """Serve the last applied table, or none yet. Does nothing when it does already."""
+    def start(self, running: Iterable[Deployment] = ()) -> None:
+        """Serve the last applied table, or none yet, with these deployments at their present addresses. Does nothing
+        when it does already."""
 
     @abstractmethod
     def revise(self, change: Callable[[RouteTable], RouteTable]) -> RouteTable:
@@ -84,17 +85,20 @@ class EnvoyGateway(Gateway):
     def url(self) -> str:
         return f"http://{envoy_bootstrap.HOST}:{self._port}"
 
-    def start(self) -> None:
+    def start(self, running: Iterable[Deployment] = ()) -> None:
         with self._lock():
-            table = self.current()
+            table = self.current().with_addresses(running)
             self._refuse_taken_ports()
             version, configuration = envoy_config.routes(table, self._instance)
-            _publish_changed(self._clusters_file, self._with_clusters_in_use(table))
+            clusters = self._with_clusters_in_use(table)
+            _publish_changed(self._clusters_file, clusters)
             _publish_changed(self._routes_file, envoy_config.discovery([configuration]))
             bootstrap = self._folder / "bootstrap.json"
             publish_json(bootstrap, envoy_bootstrap.bootstrap(self._folder, self._port, self._admin_port))
             self._processes.put(self._program(bootstrap))
             self._until(lambda: self._routes_version() == version, START_LIMIT_SECONDS, "start with its routes")
+            self._take_clusters(clusters)
+            _publish_changed(self._table_file, table.model_dump(mode="json"))
 
     def revise(self, change: Callable[[RouteTable], RouteTable]) -> RouteTable:
         with self._lock():

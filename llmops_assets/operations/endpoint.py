@@ -39,10 +39,10 @@ def ask(url: str, question: str, max_tokens: int = 32) -> Answer:
     return Answer(text=str(text).strip(), **who)
 
 
-def status_of(url: str) -> int | None:
+def status_of(url: str, limit_seconds: float = LIMIT_SECONDS) -> int | None:
     """The HTTP status of a page, None when nothing answers."""
     try:
-        with _direct.open(url, timeout=LIMIT_SECONDS) as response:
+        with _direct.open(url, timeout=limit_seconds) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code

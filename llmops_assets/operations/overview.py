@@ -1,12 +1,19 @@
-"""Where every model stands: the ledger's fold, and what the environment lacks for models that were never tried."""
+"""Where every model stands: the ledger's fold, what answers now, and what the environment lacks for models that were
+never tried."""
 
 from dataclasses import replace
 
+from llmops_assets.deploying import public_url
+from llmops_assets.operations.endpoint import status_of
 from llmops_assets.release import head_of, models_at, spec_at
-from llmops_core.errors import InputError
-from llmops_core.status import Blocked, ModelStatus, fold
+from llmops_core.errors import EnvironmentLacks, InputError
+from llmops_core.routing import Environment
+from llmops_core.status import ENVIRONMENTS, SILENT, Blocked, ModelStatus, Serving, fold
 from llmops_core.validation import lacks
+from llmops_core.verdict import Verdict
 from resources.wiring import Platform
+
+READY_LIMIT_SECONDS = 6.0  # the gateway itself waits 5 s for a server
 
 
 def overview(platform: Platform) -> list[ModelStatus]:
@@ -16,7 +23,33 @@ def overview(platform: Platform) -> list[ModelStatus]:
     committed = models_at(platform, head)
     retired = sorted({fact.model for fact in facts} - set(committed))
     found = [_with_lacks(platform, head, fold(model, facts)) for model in committed]
-    return found + [fold(model, facts) for model in retired]
+    return [_looked_at(platform, status) for status in (*found, *(fold(model, facts) for model in retired))]
+
+
+def why_silent(platform: Platform, model: str, environment: Environment, deployment: str) -> str:
+    """Why users get no answer from this deployment of a model; empty when they do. It must be alive itself, and the
+    gateway must have a way to it."""
+    try:
+        health = platform.serving.health(deployment)
+    except EnvironmentLacks as error:
+        return str(error)
+    if health.verdict is not Verdict.PASSED:
+        return health.reason
+    page = f"{public_url(platform, model, environment)}/ready"
+    status = status_of(page, READY_LIMIT_SECONDS)
+    return "" if status == 200 else f"{page} answers {status or 'nothing'}"
+
+
+def _looked_at(platform: Platform, status: ModelStatus) -> ModelStatus:
+    """The ledger says what should serve; whether it does is asked."""
+
+    def seen(environment: Environment) -> Serving:
+        serving = status.environments[environment]
+        trouble = why_silent(platform, status.model, environment, serving.deployment)
+        url = public_url(platform, status.model, environment)
+        return replace(serving, url=url, state=SILENT if trouble else serving.state, trouble=trouble)
+
+    return replace(status, environments={name: seen(name) for name in ENVIRONMENTS if name in status.environments})
 
 
 def _with_lacks(platform: Platform, head: str, status: ModelStatus) -> ModelStatus:

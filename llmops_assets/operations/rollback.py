@@ -49,7 +49,6 @@ def roll_back(platform: Platform, model: str, reason: str) -> RolledBack:
     body = {
         **target,
         "state": "serving",
-        "url": url,
         "previous": None,
         "rolled_back": now.body["deployment"],
         "why": reason,

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from llmops_assets.deploying import serving_now
+from llmops_assets.deploying import public_url, serving_now
 from llmops_assets.operations.audit import production_of
 from llmops_core.errors import IntegrityError
 from llmops_core.lineage import Link, ancestry, verdict_of
@@ -57,5 +57,5 @@ def summarise(platform: Platform, model: str, reached: bool, links: list[Link]) 
         evaluation.body["suites"] if evaluation else {},
         f"{canary.body['verdict']}: {canary.body['reason']}" if canary else "",
         verdict_of(links) if links else "not audited",
-        now.body["url"],
+        public_url(platform, model, "production"),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmops_assets.cli.main import Commands
+from llmops_assets.cli.options import platform
 from tests.cli.conftest import Ended
 from tests.fakes.git_with_data import GitWithData
 
@@ -134,3 +135,18 @@ def test_something_was_approved_before_there_was_anything(llmops: Run, tmp_path:
 
 def test_stopping_what_does_not_run_failed(llmops: Run) -> None:
     assert llmops("stop", "--json").json == {"stopped": True}
+
+
+def test_the_status_told_of_the_address_at_the_time_of_the_deployment(
+    llmops: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other ports, another address; and nothing answers there, whatever the ledger says."""
+    body = {"deployment": "tiny-v1", "version": "1", "revision": "1" * 40, "weights_digest": "w" * 64}
+    ledger = platform().ledger
+    ledger.append("switched", model="tiny", subject="production", body={**body, "state": "serving", "previous": None})
+    for base in ("8700", "9700"):
+        monkeypatch.setenv("LLMOPS_PORT_BASE", base)
+        production = llmops("status", "--json").json["models"][0]["environments"]["production"]
+        assert production["url"] == f"http://127.0.0.1:{base}/models/tiny"
+        assert production["state"] == "not answering" and production["trouble"] == "there is no deployment tiny-v1"
+    assert "tiny does not answer in production" in llmops("status").output

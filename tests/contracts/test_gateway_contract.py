@@ -72,6 +72,17 @@ def test_a_new_table_rules_and_is_told(traffic: Traffic, servers: list[ModelServ
     assert traffic.send("atlas-qa") == servers[0].name
 
 
+def test_a_server_that_moved_while_the_gateway_was_down_was_asked_at_its_old_address(
+    traffic: Traffic, servers: list[ModelServer]
+) -> None:
+    old = serving(servers[0])
+    traffic.gateway.apply(table(route((old, 100))))
+    moved = old.model_copy(update={"port": servers[1].port})
+    traffic.gateway.start([moved, serving(servers[2])])
+    assert traffic.gateway.current() == table(route((moved, 100)))
+    assert traffic.send("atlas-qa") in (servers[1].name, old.name)  # the one in memory has names alone
+
+
 def test_environments_and_models_are_kept_apart(traffic: Traffic, servers: list[ModelServer]) -> None:
     production, staging, other = (serving(servers[0]), serving(servers[1]), serving(servers[2], model="llama-3.1-8b"))
     traffic.gateway.apply(

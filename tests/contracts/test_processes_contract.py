@@ -68,6 +68,17 @@ def test_what_was_put_comes_back_after_a_stop(keeper: Processes) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_what_was_forgotten_came_back(keeper: Processes, running: bool) -> None:
+    keeper.start()
+    keeper.put(sleeper())
+    if not running:
+        keeper.stop()
+    keeper.forget()
+    keeper.start()
+    assert keeper.programs() == []
+
+
 def test_starting_twice_is_starting_once(keeper: Processes) -> None:
     keeper.start()
     keeper.put(sleeper())

@@ -64,6 +64,11 @@ def test_deploying_again_keeps_address_and_description(serving: ServingEngine) -
     assert len(serving.running()) == 1
 
 
+def test_starting_again_loses_nothing_and_moves_nothing(serving: ServingEngine) -> None:
+    first = [serving.deploy(plan("one")), serving.deploy(plan("two"))]
+    assert serving.start() == first == serving.running()
+
+
 def test_two_deployments_have_two_ports(serving: ServingEngine) -> None:
     one, two = serving.deploy(plan("one")), serving.deploy(plan("two"))
     assert one.port != two.port

@@ -8,7 +8,6 @@ SERVING = {
     "revision": "1" * 40,
     "weights_digest": "w" * 64,
     "state": "serving",
-    "url": "http://127.0.0.1:8600/models/atlas-qa",
     "deployment": "atlas-qa-v1",
 }
 

@@ -141,9 +141,21 @@ def test_stopping_left_a_program_running_or_lost_state(clone: Clone) -> None:
         if str(clone.home) in " ".join(p.info["cmdline"] or [])
     ]
     assert left == []
-    assert clone.production() == before
+    after = clone.production()
+    assert (after["deployment"], after["state"]) == (before["deployment"], "not answering")
     done = clone.llmops("audit", MODEL, "--json", check=False)
     assert done.returncode == 2 and json.loads(done.stdout)["verdict"] == "incomplete"
+
+
+def test_other_ports_left_a_model_or_an_address_behind(clone: Clone) -> None:
+    before = clone.production()
+    clone.port_base += 100
+    clone.llmops("serve")
+    assert clone.ask("What is the capital of France?")[0] == "Paris"
+    after = clone.production()
+    assert (after["deployment"], after["state"]) == (before["deployment"], "serving")
+    assert f":{clone.port_base}/" in after["url"] != before["url"]
+    assert clone.json("audit", MODEL)["verdict"] == "verified"
 
 
 def _serves(clone: Clone, revision: str) -> dict[str, str] | None:

@@ -25,6 +25,10 @@ class FakeProcesses(Processes):
         self._up = False
         self.alive.clear()
 
+    def forget(self) -> None:
+        self.kept.clear()
+        self.alive.clear()
+
     def put(self, program: Program) -> None:
         self._refuse_when_down()
         if self.kept.get(program.name) != program or program.name not in self.alive:

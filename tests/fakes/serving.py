@@ -15,6 +15,9 @@ class FakeServing(ServingEngine):
         self._ports = ports
         self._deployments: dict[str, Deployment] = {}
 
+    def start(self) -> list[Deployment]:
+        return [self.deploy(self.plans[name]) for name in sorted(self.plans)]
+
     def deploy(self, plan: DeploymentPlan) -> Deployment:
         known = self._deployments.get(plan.name)
         port = known.port if known else self._free_port(plan.name)

@@ -2,9 +2,9 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from llmops_core.routing import Environment, RouteTable
+from llmops_core.routing import Deployment, Environment, RouteTable
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS, TrafficCounts
 from resources import envoy_config
 from resources.metrics import Metrics
@@ -22,8 +22,8 @@ class FakeGateway(Gateway):
     def url(self) -> str:
         return "http://gateway.example.com"
 
-    def start(self) -> None:
-        """There is nothing to start."""
+    def start(self, running: Iterable[Deployment] = ()) -> None:
+        self.revise(lambda table: table.with_addresses(running))
 
     def revise(self, change: Callable[[RouteTable], RouteTable]) -> RouteTable:
         with self._lock:

@@ -2,7 +2,8 @@
 
 import json
 import socket
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,13 @@ from llmops_core.errors import EnvironmentLacks, InputError, TransientError
 from resources import platform_start
 from resources.home import Home
 from resources.platform_programs import platform_programs, write_dagster_instance
-from resources.platform_start import running, start, stop
+from resources.platform_start import parts, running, start, stop
+from resources.processes import Program
+from resources.serving import LocalServing
 from resources.wiring import Platform, build_platform
-from tests.fakes.ports import free_port_base
+from tests.contracts.test_serving_contract import command, plan
+from tests.fakes.platform import route, table
+from tests.fakes.ports import PLATFORM_STEP, free_port_base
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.traffic import FakeGateway
 
@@ -122,3 +127,63 @@ def test_reading_the_ledger_opened_other_doors(tmp_path: Path) -> None:
     platform = build_platform(Home(ROOT, tmp_path / "new", 9100))
     assert platform.ledger.facts() == []
     assert {"registry", "gateway", "processes"}.isdisjoint(platform.__dict__)
+
+
+@pytest.fixture
+def moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Platform]]:
+    """Opens a platform of one state folder on a base of ports: a real keeper and gateway, small servers as models, and
+    neither Dagster nor MLflow."""
+    idle = Program("idle", ("sleep", "1000"), ROOT)
+    monkeypatch.setattr(platform_start, "platform_programs", lambda home: [idle])
+    monkeypatch.setattr(platform_start, "_make_dagster_storage", lambda home, programs: None)
+    monkeypatch.setattr(platform_start, "parts", lambda home: parts(home)[:1])
+    opened: list[Platform] = []
+
+    def on(base: int) -> Platform:
+        platform = build_platform(Home(ROOT, tmp_path, base))
+        serving = LocalServing(tmp_path, base, platform.processes, command)
+        platform.__dict__["serving"] = serving
+        opened.append(platform)
+        return platform
+
+    yield on
+    for platform in opened:
+        stop(platform)
+
+
+def test_after_a_move_to_other_ports_the_gateway_asked_the_old_ones(moving: Callable[[int], Platform]) -> None:
+    first, other = free_port_base(), free_port_base() + PLATFORM_STEP
+    platform = moving(first)
+    list(start(platform))
+    deployment = platform.serving.deploy(plan())
+    platform.serving.wait_ready(deployment, 10)
+    platform.gateway.apply(table(route((deployment, 100))))
+    stop(platform)
+    with socket.create_server(("127.0.0.1", deployment.port)), socket.create_server(("127.0.0.1", first)):
+        moved = moving(other)
+        assert list(start(moved))[-1] == f"{deployment.name} answers"
+        (now,) = moved.serving.running()
+        assert other < now.port < other + PLATFORM_STEP and moved.gateway.current() == table(route((now, 100)))
+        with urllib.request.urlopen(f"{moved.home.gateway_url}/models/atlas-qa/ready") as answer:
+            assert answer.status == 200
+
+
+def test_a_running_platform_was_moved_under_its_users(moving: Callable[[int], Platform]) -> None:
+    first = free_port_base()
+    platform = moving(first)
+    list(start(platform))
+    with pytest.raises(EnvironmentLacks, match=rf"runs on the ports from {first}.*`llmops stop`.*LLMOPS_PORT_BASE"):
+        list(start(moving(first + PLATFORM_STEP)))
+    assert running(platform)
+
+
+def test_a_model_that_does_not_come_up_was_not_told_of_or_held_the_others_up(
+    moving: Callable[[int], Platform],
+) -> None:
+    platform = moving(free_port_base())
+    list(start(platform))
+    platform.serving.deploy(plan("crashed", alias="crash"))
+    platform.serving.deploy(plan("sound"))
+    told = list(start(platform))
+    assert told[-1] == "sound answers" and told[-2].startswith("crashed does not answer: ")
+    assert "out of memory" in told[-2]
