@@ -2,9 +2,11 @@
 
 import click
 
-from llmops_assets.cli.options import as_json, platform, print_table, show
+from llmops_assets.cli.options import as_json, platform, print_paragraph, print_table, show
 from llmops_assets.operations.overview import overview
 from llmops_core.status import ModelStatus
+
+SHORT = 8  # digits that fit into 80 columns; --json has them all
 
 
 @click.command("status")
@@ -17,14 +19,17 @@ def command(models: tuple[str, ...], as_json: bool) -> None:
 
 
 def _print(found: list[ModelStatus]) -> None:
+    served = [(status.model, name, one) for status in found for name, one in sorted(status.environments.items())]
     rows = [
-        (status.model, name, one.version, one.revision[:12], one.weights_digest[:12], one.state, one.url)
-        for status in found
-        for name, one in sorted(status.environments.items())
+        (model, name, one.version, one.revision[:SHORT], one.weights_digest[:SHORT], one.state)
+        for model, name, one in served
     ]
-    idle = [(status.model, "-", "-", "-", "-", "serves nowhere", "-") for status in found if not status.environments]
-    header = ("model", "environment", "version", "revision", "weights", "state", "url")
-    print_table("Models", header, [*rows, *idle])
+    idle = [(status.model, "-", "-", "-", "-", "serves nowhere") for status in found if not status.environments]
+    print_table("Models", ("model", "environment", "version", "revision", "weights", "state"), [*rows, *idle])
+    for model, name, one in served:
+        click.echo(f"{model} in {name}: {one.url}")
+        if one.trouble:
+            print_paragraph(f"{model} does not answer in {name}: {one.trouble}", "red")
     for status in found:
         for blocked in status.blocked:
-            click.secho(f"{status.model} is held up at {blocked.stage}: {blocked.reason}", fg="yellow")
+            print_paragraph(f"{status.model} is held up at {blocked.stage}: {blocked.reason}", "yellow")

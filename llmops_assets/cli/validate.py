@@ -4,12 +4,11 @@ from pathlib import Path
 
 import click
 
-from llmops_assets.cli.options import as_json, print_table, repository, show
+from llmops_assets.cli.options import as_json, print_paragraph, repository, show
 from llmops_core.errors import InputError, Problem
 from llmops_core.validation import validate
 
 PATTERNS = ("models/*/model.y*ml", "config/*.y*ml", "**/dvc.yaml", "**/dvc.lock", "**/*.dvc")
-HEADER = ("file", "field", "found", "expected", "message")
 
 
 @click.command("validate")
@@ -34,7 +33,9 @@ def _print(rows: list[dict[str, str]]) -> None:
     if not rows:
         click.secho("All model.yaml and config files are valid.", fg="green")
         return
-    print_table(f"{len(rows)} problems", HEADER, [[row[name] for name in HEADER] for row in rows])
+    click.echo(f"{len(rows)} problem{'s' if len(rows) > 1 else ''}:")
+    for row in rows:
+        print_paragraph(str(Problem(**row)), indent="  ")
 
 
 def _inputs(top: Path) -> list[Path]:
