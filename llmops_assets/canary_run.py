@@ -20,7 +20,9 @@ from llmops_core.errors import GateRefused, IntegrityError, TransientError
 from llmops_core.facts import Fact, latest
 from llmops_core.routing import Deployment
 from llmops_core.traffic_counts import TrafficCounts
+from llmops_core.verdict import Verdict
 from resources.load import PacedLoad
+from resources.wiring import Platform
 
 ENDED = {Action.PROMOTE: "passed", Action.ROLL_BACK: "failed"}
 
@@ -59,10 +61,11 @@ def run_canary(step: Step) -> Fact:
     settings = step.release.inputs.production.canary
     with _traffic(step):
         ticks, decision = _ticks(step, candidate, baseline)
+    reason = decision.reason
     if decision.action is Action.ROLL_BACK:
-        _restore(step, candidate, baseline)
+        reason = "; ".join([reason, *_restore(step, candidate, baseline)])
     report = {
-        "reason": decision.reason,
+        "reason": reason,
         "verdict": ENDED[decision.action],
         "candidate": candidate.name,
         "baseline": baseline.name if baseline else None,
@@ -73,8 +76,8 @@ def run_canary(step: Step) -> Fact:
         (folder / "out").mkdir()
         (folder / "out" / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
         artifact = platform.artifacts.publish("canary", folder / "out")
-    body = {"deployment": candidate.name, "reason": decision.reason}
-    step.context.log.info(f"canary of {model}: {decision.action.value}: {decision.reason}")
+    body = {"deployment": candidate.name, "reason": reason}
+    step.context.log.info(f"canary of {model}: {decision.action.value}: {reason}")
     return step.record(artifact.digest, body, verdict=ENDED[decision.action])
 
 
@@ -141,10 +144,29 @@ def _demanded(step: Step) -> bool:
 
 
 def _baseline(step: Step, candidate: Deployment) -> Deployment | None:
-    now = serving_now(step.platform, step.release.model, "production")
+    """What the ledger says serves, None for a model's first version. Its server may be lost: as long as the gateway
+    still has its route, that is what a failed canary goes back to. Raises GateRefused when nothing is left of it, since
+    all traffic would go to a candidate that nothing is compared with."""
+    platform, model = step.platform, step.release.model
+    now = serving_now(platform, model, "production")
     if now is None or now.body["deployment"] == candidate.name:
         return None
-    return deployment_named(step.platform, now.body["deployment"])
+    name, revision = now.body["deployment"], now.body["revision"][:12]
+    baseline = deployment_named(platform, name) or _routed(platform, model, name)
+    if baseline is None:
+        lost = f"{name}, which should serve, has neither a server nor a route"
+        raise GateRefused("canary", f"{lost}: hold for a person: {_bring_back(model, revision)}")
+    return baseline
+
+
+def _routed(platform: Platform, model: str, deployment: str) -> Deployment | None:
+    route = platform.gateway.current().route(model, "production")
+    shares = route.shares if route else ()
+    return next((share.deployment for share in shares if share.deployment.name == deployment), None)
+
+
+def _bring_back(model: str, revision: str) -> str:
+    return f"bring it back with `llmops release {model} --revision {revision}`"
 
 
 def _put_in_force(step: Step, candidate: Deployment, baseline: Deployment | None, weight: int, began: int) -> None:
@@ -154,13 +176,26 @@ def _put_in_force(step: Step, candidate: Deployment, baseline: Deployment | None
     route(step.platform, "production", shares, lambda: _refuse_after_rollback(step, began))
 
 
-def _restore(step: Step, candidate: Deployment, baseline: Deployment | None) -> None:
-    """All traffic back to what served before, at once; the candidate's server ends."""
+def _restore(step: Step, candidate: Deployment, baseline: Deployment | None) -> list[str]:
+    """All traffic back to what served before, at once; the candidate's server ends. What a person must know of it."""
+    platform, model = step.platform, step.release.model
     if baseline is None:
-        step.platform.gateway.revise(lambda table: table.without_route(step.release.model, "production"))
+        platform.gateway.revise(lambda table: table.without_route(model, "production"))
+        told = ["no version served before, so none does now"]
     else:
-        route(step.platform, "production", [(baseline, 100)])
-    step.platform.serving.retire(candidate.name)
+        route(platform, "production", [(baseline, 100)])
+        told = _silent_baseline(step, baseline)
+    platform.serving.retire(candidate.name)
+    return told
+
+
+def _silent_baseline(step: Step, baseline: Deployment) -> list[str]:
+    health = step.platform.serving.health(baseline.name)
+    now = serving_now(step.platform, step.release.model, "production")
+    if health.verdict is Verdict.PASSED or now is None:
+        return []
+    silent = f"{baseline.name}, which has all traffic again, does not answer either ({health.reason})"
+    return [f"{silent}: hold for a person: {_bring_back(step.release.model, now.body['revision'][:12])}"]
 
 
 def _measure(step: Step, arms: list[Arm], limit_seconds: float) -> bool:

@@ -5,14 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from llmops_assets.cli.dagster_client import FINISHED, DagsterClient, Event
+from llmops_assets.deploying import serving_now
+from llmops_assets.operations.changes import request
+from llmops_assets.operations.overview import why_silent
 from llmops_assets.release import Release, open_release
+from llmops_assets.tags import PARTITION_TAG, REVISION_TAG, tags_of
 from llmops_core.errors import InputError, Problem, TransientError
 from llmops_core.promotion import serves
 from llmops_core.status import fold
 from resources.wiring import Platform
 
-JOB, PARTITION_TAG = "release", "dagster/partition"
-REVISION_TAG, FINGERPRINT_TAG = "llmops/revision", "llmops/fingerprint"
+JOB, BY = "release", "llmops"
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
 
@@ -99,16 +102,24 @@ def _run(client: DagsterClient, release: Release) -> str:
     for run in client.unfinished_runs(tags):
         return run["runId"]
     client.add_partition(release.model)
-    fingerprint = release.fingerprints["production"]
-    return client.launch(JOB, {**tags, FINGERPRINT_TAG: fingerprint, "llmops/reason": "llmops release"})
+    asked = request(release, BY)
+    return client.launch(JOB, {**tags_of(release.platform, asked), **tags})
 
 
 def _reached(release: Release) -> bool:
-    return serves(release.platform.ledger.facts(release.model), release.fingerprints)
+    """Production is this release by the ledger, and answers: a server that was lost is brought back by a run."""
+    return serves(release.platform.ledger.facts(release.model), release.fingerprints) and not _silence(release)
+
+
+def _silence(release: Release) -> str:
+    now = serving_now(release.platform, release.model, "production")
+    return why_silent(release.platform, release.model, "production", now.body["deployment"]) if now else ""
 
 
 def _reason(release: Release, status: str) -> str:
     blocked = fold(release.model, release.platform.ledger.facts(release.model)).blocked
     if blocked:
         return "; ".join(f"{one.stage}: {one.reason}" for one in blocked)
+    if silence := _silence(release):
+        return f"production does not answer: {silence}"
     return f"the run ended as {status} without a recorded reason; its log is in the Dagster UI"

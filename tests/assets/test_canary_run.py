@@ -7,9 +7,10 @@ import pytest
 
 from llmops_assets import canary_run
 from llmops_assets.canary_run import run_canary
+from llmops_assets.operations.overview import overview
 from llmops_assets.operations.rollback import roll_back
 from llmops_core.errors import GateRefused, TransientError
-from llmops_core.status import fold
+from llmops_core.status import SILENT, fold
 from llmops_core.traffic_counts import TrafficCounts
 from resources.metrics import Metrics
 from tests.fakes.http_gateway import Behaviour
@@ -224,6 +225,56 @@ def test_a_commit_that_changes_nothing_took_production_down(released: World) -> 
     assert released.materialize().success
     assert _shares(released) == {FIRST: 100}
     assert [one.name.rpartition("-")[0] for one in released.serving.running()] == [FIRST, "tiny-staging-v1"]
+
+
+def _lost(world: World, *, forgotten: bool) -> str:
+    """The server of what serves is dead, or nothing of it is left here. Returns its name."""
+    name = next(one.name for one in world.serving.running() if one.name.startswith(FIRST))
+    world.serving.broken.add(name)
+    if forgotten:
+        world.serving.retire(name)
+    return name
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_failed_canary_took_the_route_of_a_version_whose_server_is_lost(candidate: World, forgotten: bool) -> None:
+    lost = _lost(candidate, forgotten=forgotten)
+    candidate.gateway.behaviours[SECOND] = candidate.gateway.behaviours[FIRST] = Behaviour(status=503)
+    fact = run_canary(candidate.step("canary"))
+    assert fact.body["verdict"] == "failed" and _shares(candidate) == {FIRST: 100}
+    told = f"{lost}, which has all traffic again, does not answer either"
+    assert told in fact.body["reason"] and "hold for a person" in fact.body["reason"]
+    assert candidate.step("canary").report(fact)["reason"] == fact.body["reason"]
+    (status,) = overview(candidate.doors())
+    assert (status.environments["production"].state, status.environments["staging"].state) == (SILENT, "serving")
+    assert status.environments["production"].trouble and "hold for a person" in status.blocked[0].reason
+
+
+def test_a_candidate_got_all_traffic_because_what_serves_is_lost(candidate: World) -> None:
+    _lost(candidate, forgotten=True)
+    candidate.gateway.behaviours[FIRST] = Behaviour(status=503)
+    assert run_canary(candidate.step("canary")).body["verdict"] == "passed"
+    routes = [table.route("tiny", "production") for table in candidate.gateway.applied]
+    shares = [share for route in routes if route for share in route.shares if share.deployment.name.startswith(SECOND)]
+    assert {share.weight_percent for share in shares} == {50}
+
+
+def test_a_canary_began_though_nothing_is_left_to_go_back_to(candidate: World) -> None:
+    _lost(candidate, forgotten=True)
+    candidate.gateway.revise(lambda table: table.without_route("tiny", "production"))
+    with pytest.raises(GateRefused, match=r"neither a server nor a route: hold for a person: .*--revision"):
+        run_canary(candidate.step("canary"))
+    assert _shares(candidate) == {}
+
+
+def test_a_lost_server_was_not_brought_back_by_the_release_of_what_should_serve(released: World) -> None:
+    _lost(released, forgotten=True)
+    (status,) = overview(released.doors())
+    assert status.environments["production"].state == SILENT
+    released.serving.broken.clear()
+    assert released.materialize("production").success
+    (status,) = overview(released.doors())
+    assert status.environments["production"].state == "serving"
 
 
 def _until_approved(world: World) -> None:
