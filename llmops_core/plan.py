@@ -2,8 +2,8 @@
 
 A fingerprint covers exactly what can change the result: the relevant part of model.yaml in canonical form (so comments
 and key order do not count), content hashes of the data it reads, the code of the recipe that makes it and that code's
-locked packages, and the fingerprints before it. A serving limit therefore redeploys without retraining, and a
-threshold judges again without retraining.
+locked packages, and the fingerprints before it. A serving limit therefore redeploys without retraining, and without
+evaluating again unless it is the context, which can cut an answer off; a threshold judges again without retraining.
 """
 
 from collections.abc import Mapping
@@ -61,6 +61,7 @@ def fingerprints(inputs: ModelInputs) -> dict[str, str]:
         },
         "evaluation": {
             "evaluation": _plain(spec.evaluation),
+            "context_tokens": spec.serving.context_tokens,  # where it ends, a question is refused and an answer cut off
             "files": _selected(inputs, *(suite.data for suite in spec.evaluation.suites)),
         },
         "registered_version": {"version": spec.version, "card": [spec.description, list(spec.owners)]},

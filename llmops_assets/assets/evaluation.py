@@ -19,6 +19,10 @@ from llmops_core.evaluation import EvaluationPolicy, Evidence, chart_rows, compa
 from llmops_core.facts import Fact
 from llmops_core.verdict import overall, reasons
 
+# How good an answer is does not depend on how fast it came; that, the staging tests judge. With the model's own limit, a
+# slow moment of this machine would make answers wrong, and each change of the limit would ask every question anew.
+ANSWER_LIMIT_SECONDS = 120.0
+
 
 @asset(
     partitions_def=models,
@@ -71,7 +75,8 @@ def _evaluated(step: Step) -> Fact:
 def _ask(step: Step, weights_folder: Path, data: Path, work: Path, out: Path) -> Evidence:
     """Runs the evaluation program and keeps what it wrote in `out`."""
     spec = step.release.spec
-    config = {**spec.evaluation.model_dump(mode="json"), "serving": spec.serving.model_dump(mode="json")}
+    serving = {**spec.serving.model_dump(mode="json"), "timeout_seconds": ANSWER_LIMIT_SECONDS}
+    config = {**spec.evaluation.model_dump(mode="json"), "serving": serving}
     made = run_recipe(step, "evaluate", config, work, ["--data", str(data), "--weights", str(weights_folder)])
     shutil.copytree(made, out)
     lines = (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()

@@ -4,9 +4,9 @@ import json
 
 from llmops_core.facts import first_broken
 from llmops_core.plan import STAGES
-from tests.fakes.http_gateway import Behaviour
 from tests.fakes.git_with_data import DATA, rows
-from tests.fakes.platform_doors import UNTIL_APPROVAL, World
+from tests.fakes.http_gateway import Behaviour
+from tests.fakes.platform_doors import World
 
 
 def test_a_commit_did_not_reach_production(released: World) -> None:
@@ -50,13 +50,16 @@ def test_a_run_that_selects_registration_alone_got_round_the_failed_evaluation(b
     assert begun.registry.registered == {}
 
 
-def test_a_serving_limit_reached_the_evaluation_that_it_does_not_make_anew(released: World) -> None:
-    limit = released.release().spec.serving.timeout_seconds
-    assert released.jobs.configs["evaluate"]["serving"]["timeout_seconds"] > limit
-    before = released.jobs.configs["evaluate"]
-    released.repository.commit_model("serving", timeout_seconds=limit + 1, parallel=3)
-    assert released.materialize(*UNTIL_APPROVAL).success
-    assert released.jobs.ran == [] and released.jobs.configs["evaluate"] == before
+def test_a_serving_limit_decided_what_is_right_or_asked_every_question_anew(begun: World) -> None:
+    evaluated = ("dataset", "base_weights", "weights", "evaluation")
+    assert begun.materialize(*evaluated).success
+    limit = begun.release().spec.serving.timeout_seconds
+    assert begun.jobs.configs["evaluate"]["serving"]["timeout_seconds"] > limit
+    ran = list(begun.jobs.ran)
+    begun.repository.commit_model("serving", timeout_seconds=limit + 1, parallel=3)
+    assert begun.materialize(*evaluated).success and begun.jobs.ran == ran
+    begun.repository.commit_model("serving", context_tokens=100)
+    assert begun.materialize(*evaluated).success and begun.jobs.ran == [*ran, "evaluate"]
 
 
 def test_staging_passed_a_server_that_answers_otherwise_than_the_evaluated_model(begun: World) -> None:

@@ -34,8 +34,13 @@ def test_a_threshold_retrained_or_did_not_judge_again() -> None:
     assert changed(with_spec("evaluation", max_regression=0.5)) == after("evaluation")
 
 
-def test_a_serving_limit_retrained_or_did_not_deploy_again() -> None:
-    assert changed(with_spec("serving", timeout_seconds=9)) == after("staging_deployment")
+@pytest.mark.parametrize("limit", ["timeout_seconds", "parallel"])
+def test_a_serving_limit_retrained_or_did_not_deploy_again(limit: str) -> None:
+    assert changed(with_spec("serving", **{limit: 9})) == after("staging_deployment")
+
+
+def test_a_context_that_cuts_answers_off_was_not_evaluated_again() -> None:
+    assert changed(with_spec("serving", context_tokens=99)) == after("evaluation")
 
 
 def test_another_quantization_did_not_package_again() -> None:

@@ -11,10 +11,12 @@ from resources.jobs import Job, Jobs, Progress
 
 
 class FakeJobs(Jobs):
-    """`fails` holds errors that the next jobs of a recipe raise, in order; `right` is the share of right answers."""
+    """`fails` holds errors that the next jobs of a recipe raise, in order; `right` is the share of right answers.
+    `configs` has the newest configuration of each recipe."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
+        self.configs: dict[str, Any] = {}
         self.fails: dict[str, list[Exception]] = {}
         self.right = 1.0
 
@@ -27,6 +29,7 @@ class FakeJobs(Jobs):
         out = Path(options["--out"])
         out.mkdir()
         config = Path(options["--config"]).read_bytes()
+        self.configs[job.recipe] = json.loads(config)
         made = {"pretrain": _trained, "finetune": _trained, "package": _packaged}.get(job.recipe)
         if made is not None:
             made(out, config)
