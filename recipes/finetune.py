@@ -41,6 +41,7 @@ def finetune(plan: Training, data: Path, base: Path, out: Path) -> dict[str, obj
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from recipes.low_rank import fold_adapters
     from recipes.text_format import encode, token_id
     from recipes.training_loop import Schedule, prepare_torch, train
 
@@ -49,6 +50,8 @@ def finetune(plan: Training, data: Path, base: Path, out: Path) -> dict[str, obj
     model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.float32, use_safetensors=True)
     documents = encode(questions, tokenizer, plan.row_tokens, file)
     tuned = with_adapters(model, plan.lora) if plan.lora else None
+    if tuned is not None:
+        fold_adapters(tuned, plan.tokens_per_step)
     schedule = Schedule(
         plan.seed, plan.steps, plan.learning_rate, plan.tokens_per_step, plan.row_tokens, plan.warmup_steps
     )
