@@ -8,18 +8,20 @@ meanwhile changes nothing for them.
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
-from llmops_core.code_closure import closure, locked_versions
 from llmops_core.errors import InputError, Problem
 from llmops_core.facts import Fact
 from llmops_core.model_spec import ModelSpec, load_model_spec
 from llmops_core.plan import ModelInputs, fingerprints, recipes_of
 from llmops_core.promotion import current
 from llmops_core.settings import Settings, load_settings
+from llmops_core.training_spec import LocalSource
 from resources.wiring import Platform
 
-LOCKS = ("requirements/run.lock", "requirements/torch.txt")
+# Both are pure and take milliseconds; a tick asks for the same bytes again and again.
+_parsed_settings = lru_cache(maxsize=64)(load_settings)
+_parsed_spec = lru_cache(maxsize=4096)(load_model_spec)
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ def open_release(platform: Platform, model: str, revision: str) -> Release:
         model=model,
         revision=revision,
         spec=spec,
-        data=_data_hashes(platform, revision, spec),
-        code={recipe: _code(platform, revision, recipe) for recipe in recipes_of(spec)},
+        data=_data_hashes(platform, revision, spec.name, spec.data.path),
+        weights_data=_weights_hashes(platform, revision, spec),
+        code={recipe: platform.recipe_code.of(revision, recipe) for recipe in recipes_of(spec)},
         staging=staging,
         production=production,
     )
@@ -90,7 +93,7 @@ def open_release(platform: Platform, model: str, revision: str) -> Release:
 
 def spec_at(platform: Platform, revision: str, model: str) -> ModelSpec:
     path = f"models/{model}/model.yaml"
-    return load_model_spec(_read(platform, revision, path), path, platform.settings.allowed_endpoints)
+    return _parsed_spec(_read(platform, revision, path), path, platform.settings.allowed_endpoints)
 
 
 def models_at(platform: Platform, revision: str) -> list[str]:
@@ -101,7 +104,7 @@ def models_at(platform: Platform, revision: str) -> list[str]:
 
 def _settings(platform: Platform, revision: str, environment: str) -> Settings:
     path = f"config/{environment}.yaml"
-    return load_settings(_read(platform, revision, path), path)
+    return _parsed_settings(_read(platform, revision, path), path)
 
 
 def _read(platform: Platform, revision: str, path: str) -> bytes:
@@ -112,19 +115,31 @@ def _read(platform: Platform, revision: str, path: str) -> bytes:
     return content
 
 
-def _data_hashes(platform: Platform, revision: str, spec: ModelSpec) -> dict[str, str]:
-    """{file below data.path: hash} of every output DVC tracks there; "" is the folder itself, tracked as one."""
-    folder = spec.data.path
+def ruling_files(platform: Platform, revision: str) -> set[str]:
+    """The settings that hold for releases here: this environment's and its staging half's."""
+    production = _settings(platform, revision, platform.home.environment)
+    return {f"config/{name}.yaml" for name in (platform.home.environment, production.staging)}
+
+
+def source_path(spec: ModelSpec) -> str | None:
+    """The folder with weights that DVC tracks, for a source of that kind."""
+    return spec.source.path if isinstance(spec.source, LocalSource) else None
+
+
+def _weights_hashes(platform: Platform, revision: str, spec: ModelSpec) -> dict[str, str]:
+    folder = source_path(spec)
+    found = _data_hashes(platform, revision, spec.name, folder, "source.path") if folder else {}
+    return {f"{folder}/{name}".rstrip("/"): md5 for name, md5 in found.items()}
+
+
+def _data_hashes(
+    platform: Platform, revision: str, model: str, folder: str, field: str = "data.path"
+) -> dict[str, str]:
+    """{file below the folder: hash} of every output DVC tracks there; "" is the folder itself, tracked as one."""
     tracked = platform.data.tracked(revision)
     inside = {path: pointer for path, pointer in tracked.items() if path == folder or path.startswith(folder + "/")}
     if not inside:
         expected = "a folder that a .dvc file or dvc.lock tracks"
         message = f"DVC tracks nothing there at {revision[:12]}; run `dvc add {folder}` or `dvc repro`, and commit"
-        raise InputError(Problem(f"models/{spec.name}/model.yaml", "data.path", folder, expected, message))
+        raise InputError(Problem(f"models/{model}/model.yaml", field, folder, expected, message))
     return {path[len(folder) + 1 :]: pointer.md5 for path, pointer in inside.items()}
-
-
-def _code(platform: Platform, revision: str, recipe: str) -> dict[str, str]:
-    files, packages = closure(f"recipes.{recipe}", lambda path: platform.source.read(revision, path))
-    lock = b"\n".join(platform.source.read(revision, path) or b"" for path in LOCKS)
-    return {**files, **locked_versions(lock, packages)}

@@ -21,6 +21,7 @@ from typing import Any
 from dagster import AssetExecutionContext, DataVersion, Failure, MaterializeResult, MetadataValue, RetryPolicy
 
 from llmops_assets.release import Release, open_release, pinned_revision
+from llmops_assets.tags import REVISION_TAG
 from llmops_core.errors import GateRefused, LlmopsError, TransientError
 from llmops_core.facts import Fact
 from llmops_core.promotion import MADE_FROM, require
@@ -28,7 +29,6 @@ from llmops_core.validation import lacks
 from resources.artifact_store import Artifact
 from resources.wiring import Platform
 
-REVISION_TAG, FINGERPRINT_TAG = "llmops/revision", "llmops/fingerprint"
 # Once more, after the time in which a supervised program is back; what is no TransientError says so and is not retried.
 ONCE_MORE = RetryPolicy(max_retries=1, delay=2)
 

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from llmops_core.fingerprint import digest_of
 
 Kind = Literal[
+    "requested",  # a release of this fingerprint is asked for; the body numbers the request
+    "retired",  # the model's folder was removed, or a person ended its production
     "pinned",  # a run reads this revision and no other
     "intended",  # a side effect is about to happen
     "produced",  # an asset exists for a fingerprint; the body names its digest and its inputs

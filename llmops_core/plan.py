@@ -7,8 +7,10 @@ evaluating again unless it is the context, which can cut an answer off; a thresh
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from pydantic import BaseModel
 
 from llmops_core.fingerprint import digest_of
 from llmops_core.model_spec import ModelSpec
@@ -31,13 +33,15 @@ STAGES = (
 # The platform's own code that makes or judges an asset: raised by hand when its meaning changes.
 RULES_VERSION = dict.fromkeys(STAGES, 1)
 
+MODEL_YAML = "model.yaml"
 RECIPES = {"base_weights": ("pretrain",), "weights": ("finetune", "package"), "evaluation": ("evaluate",)}
 
 
 @dataclass(frozen=True)
 class ModelInputs:
     """All that a model is at one revision. `data` maps file names under data.path to content hashes; `code` maps a
-    recipe to {path or package: digest or version}."""
+    recipe to {path or package: digest or version}; `weights_data` maps DVC outputs with the source's weights to their
+    hashes."""
 
     model: str
     revision: str
@@ -46,42 +50,56 @@ class ModelInputs:
     code: Mapping[str, Mapping[str, str]]
     staging: Settings
     production: Settings
+    weights_data: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def ingredients(inputs: ModelInputs) -> dict[str, dict[str, Any]]:
+    """{stage: {name: value}} of everything that a stage's result depends on besides the stages before it.
+
+    Names are what people know: a field (`model.yaml training.steps`), a data file with its hash, a file of code with
+    its digest, a locked package with its version. Values are plain JSON, so that two revisions can be compared.
+    """
+    spec, staging, production = inputs.spec, inputs.staging, inputs.production
+    files = {name: f"{spec.data.path}/{name}".rstrip("/") for name in inputs.data}
+    parts: dict[str, dict[str, Any]] = {
+        "dataset": _named("data", spec.data) | {files[name]: md5 for name, md5 in inputs.data.items()},
+        "base_weights": _named("source", spec.source) | _files_read_by_source(inputs) | dict(inputs.weights_data),
+        "weights": {
+            **_named("training", spec.training),
+            f"{MODEL_YAML} serving.engine": spec.serving.engine,
+            f"{MODEL_YAML} serving.quantization": spec.serving.quantization,
+            **_selected(inputs, getattr(spec.training, "train", None)),
+        },
+        "evaluation": {
+            **_named("evaluation", spec.evaluation),
+            # where the context ends, a question is refused and an answer cut off
+            f"{MODEL_YAML} serving.context_tokens": spec.serving.context_tokens,
+            **_selected(inputs, *(suite.data for suite in spec.evaluation.suites)),
+        },
+        "registered_version": {
+            f"{MODEL_YAML} version": spec.version,
+            f"{MODEL_YAML} description": spec.description,
+            f"{MODEL_YAML} owners": list(spec.owners),
+        },
+        "staging_deployment": _named("serving", spec.serving) | _deployed_with(staging),
+        "staging_tests": _settings("staging_tests", staging),
+        "approval": _settings("approvals", production),
+        "canary": _named("serving", spec.serving) | _deployed_with(production) | _settings("canary", production),
+        "production": {},
+    }
+    for stage in STAGES:
+        for recipe in _recipes(stage, spec):
+            parts[stage] |= inputs.code[recipe]
+        parts[stage]["the platform's rules"] = RULES_VERSION[stage]
+    return parts
 
 
 def fingerprints(inputs: ModelInputs) -> dict[str, str]:
     """{asset: 64 hexadecimal digits} for every stage."""
-    spec = inputs.spec
-    parts: dict[str, dict[str, Any]] = {
-        "dataset": {"data": _plain(spec.data), "files": dict(inputs.data)},
-        "base_weights": {"source": _plain(spec.source), "files": _files_read_by_source(inputs)},
-        "weights": {
-            "training": _plain(spec.training),
-            "packaging": {"engine": spec.serving.engine, "quantization": spec.serving.quantization},
-            "files": _selected(inputs, getattr(spec.training, "train", None)),
-        },
-        "evaluation": {
-            "evaluation": _plain(spec.evaluation),
-            "context_tokens": spec.serving.context_tokens,  # where it ends, a question is refused and an answer cut off
-            "files": _selected(inputs, *(suite.data for suite in spec.evaluation.suites)),
-        },
-        "registered_version": {"version": spec.version, "card": [spec.description, list(spec.owners)]},
-        "staging_deployment": {"serving": _plain(spec.serving), "environment": _deployed_with(inputs.staging)},
-        "staging_tests": {"tests": _plain(inputs.staging.staging_tests)},
-        "approval": {"approvals": _plain(inputs.production.approvals)},
-        "canary": {
-            "serving": _plain(spec.serving),
-            "environment": _deployed_with(inputs.production),
-            "canary": _plain(inputs.production.canary),
-        },
-        "production": {},
-    }
-    result: dict[str, str] = {}
+    parts, result = ingredients(inputs), dict[str, str]()
     for stage in STAGES:
-        code = {recipe: dict(inputs.code[recipe]) for recipe in _recipes(stage, spec)}
         upstream = {name: result[name] for name in UPSTREAM[stage]}
-        result[stage] = digest_of(
-            {"model": inputs.model, "rules": RULES_VERSION[stage], "code": code, "upstream": upstream, **parts[stage]}
-        )
+        result[stage] = digest_of({"model": inputs.model, "ingredients": parts[stage], "upstream": upstream})
     return result
 
 
@@ -123,18 +141,31 @@ def _files_read_by_source(inputs: ModelInputs) -> dict[str, str]:
 
 def _selected(inputs: ModelInputs, *names: str | None) -> dict[str, str]:
     """The hashes of the named files; the whole folder's where DVC tracks it as one and single files are unknown."""
-    return {name: inputs.data.get(name, inputs.data.get("", "")) for name in names if name is not None}
+    folder = inputs.spec.data.path
+    wanted = [name for name in names if name is not None]
+    return {f"{folder}/{name}": inputs.data.get(name, inputs.data.get("", "")) for name in wanted}
 
 
 def _deployed_with(settings: Settings) -> dict[str, Any]:
-    return {
-        "name": settings.name,
-        "serving": _plain(settings.serving),
-        "replicas": _plain(settings.replicas),
-        "memory_factor": settings.memory_factor,
-        "strategy": settings.strategy,
-    }
+    sections = ("serving", "replicas", "memory_factor", "strategy")
+    return {name: value for section in sections for name, value in _settings(section, settings).items()}
+
+
+def _settings(section: str, settings: Settings) -> dict[str, Any]:
+    return _flat(f"config/{settings.name}.yaml {section}", _plain(getattr(settings, section)))
+
+
+def _named(section: str, model: Any) -> dict[str, Any]:
+    return _flat(f"{MODEL_YAML} {section}", _plain(model))
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    """{dotted name: value} of nested mappings; lists are values. An empty mapping counts too."""
+    if not isinstance(value, dict) or not value:
+        return {name: value}
+    fields = cast("dict[str, Any]", value)
+    return {key: found for field, inner in fields.items() for key, found in _flat(f"{name}.{field}", inner).items()}
 
 
 def _plain(model: Any) -> Any:
-    return model.model_dump(mode="json") if model is not None else None
+    return model.model_dump(mode="json") if isinstance(model, BaseModel) else model

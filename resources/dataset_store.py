@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llmops_core.dvc_files import (
     DataPointer,
@@ -31,6 +32,7 @@ from llmops_core.manifest import FileEntry
 from llmops_core.tree_path import checked_path
 from resources.disk import disk_full, sync_file
 from resources.dvc_pull import MEND
+from resources.file_index import FileIndex
 from resources.source import SourceRepository
 from resources.staging import publish, staged
 
@@ -44,6 +46,14 @@ class FetchedData:
     pointer: DataPointer
     folder: Path
     files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What one file declares, and what is wrong with it."""
+
+    pointers: tuple[DataPointer, ...]
+    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,11 @@ class DatasetStore(ABC):
         there already is checked instead. Raises IntegrityError for bytes that are not what DVC recorded,
         TransientError for an unreachable remote, EnvironmentLacks for a full disk.
         """
+
+    @abstractmethod
+    def lacking(self, revision: str, paths: Iterable[str]) -> dict[str, str]:
+        """{path: why} of tracked paths with objects that neither the cache nor a remote has. Brings nothing but
+        folders' listings. Raises TransientError for an unreachable remote."""
 
     def tracked(self, revision: str) -> Mapping[str, DataPointer]:
         """{path: pointer} of a revision's outputs that can be read."""
@@ -105,13 +120,14 @@ class DvcStore(DatasetStore):
         self.repository = repository
         self.source = source
         self._cache = repository / ".dvc" / "cache" / "files" / "md5"
+        self._declared = FileIndex(source, _declares_outputs, self._read, affected=_lock_beside)
         self._newest: tuple[str, Survey] | None = None  # sensors ask for many paths of one revision
 
     def survey(self, revision: str) -> Survey:
         newest = self._newest
         if newest is None or newest[0] != revision:
-            newest = (revision, self._survey(revision))
-            if len(revision) == 40:  # a full id means the same for ever, a branch's name does not
+            newest = (revision, _merged(self._declared.at(revision).values))
+            if len(revision) == 40:
                 self._newest = newest
         return newest[1]
 
@@ -131,21 +147,34 @@ class DvcStore(DatasetStore):
                 raise EnvironmentLacks(f"no space left for {path} at {target.parent}; free some and retry") from error
             raise
 
-    def _survey(self, revision: str) -> Survey:
-        pointers: dict[str, DataPointer] = {}
-        problems: list[Problem] = []
-        for file in self.source.files(revision):
-            if not file.endswith(".dvc") and file.rpartition("/")[2] != "dvc.lock":
-                continue
+    def lacking(self, revision: str, paths: Iterable[str]) -> dict[str, str]:
+        lost: dict[str, str] = {}
+        for path in paths:
+            pointer, inside = self._located(revision, path)
             try:
-                for pointer in self._parse(revision, file):
-                    other = pointers.setdefault(pointer.path, pointer)
-                    if other != pointer:
-                        message = f"{other.declared_in} tracks it too; remove one"
-                        problems.append(Problem(file, pointer.path, "an output again", "each output once", message))
+                files = self._files(pointer, inside, path)
+                absent = {file.md5: file.path for file in files if not self._object(file.md5).exists()}
+                missing = self._missing(absent, pointer.remote) if absent else ()
             except InputError as error:
-                problems.extend(error.problems)
-        return Survey(dict(sorted(pointers.items())), tuple(problems))
+                lost[path] = str(error)
+                continue
+            if missing:
+                first = f"{absent[missing[0]]} (md5 {missing[0]})"
+                more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+                lost[path] = f"{pointer.declared_in} names {first}{more}, which no remote has: run `dvc push`"
+        return lost
+
+    def _missing(self, md5s: Iterable[str], remote: str | None) -> tuple[str, ...]:
+        """Those of the objects that the remote lacks; all of them where there is no remote to ask."""
+        wanted = tuple(md5s)
+        answer = self._ask_dvc(wanted, remote, look_only=True)
+        return wanted if isinstance(answer, str) else tuple(md5 for md5 in wanted if md5 in answer["missing"])
+
+    def _read(self, revision: str, file: str) -> Declared:
+        try:
+            return Declared(self._parse(revision, file), ())
+        except InputError as error:
+            return Declared((), error.problems)
 
     def _parse(self, revision: str, file: str) -> tuple[DataPointer, ...]:
         content = self.source.read(revision, file) or b""
@@ -188,10 +217,19 @@ class DvcStore(DatasetStore):
             raise InputError(*problems)
 
     def _pull(self, md5s: Iterable[str], remote: str | None) -> str:
-        """Run `resources.dvc_pull`; returns what DVC says must be mended, "" when it had nothing to say."""
+        """Bring objects; returns what DVC says must be mended, "" when it had nothing to say."""
+        answer = self._ask_dvc(md5s, remote)
+        if isinstance(answer, str):
+            return answer
+        self._cache = Path(answer["cache"])
+        return ""
+
+    def _ask_dvc(self, md5s: Iterable[str], remote: str | None, look_only: bool = False) -> dict[str, Any] | str:
+        """Run `resources.dvc_pull`: its answer, or what DVC says must be mended."""
         if not (self.repository / ".dvc").is_dir():
             return "; the repository has no .dvc folder: run `dvc init`"
-        request = {"repository": str(self.repository), "objects": [{"md5": md5, "remote": remote} for md5 in md5s]}
+        objects = [{"md5": md5, "remote": remote} for md5 in md5s]
+        request = {"repository": str(self.repository), "objects": objects, "look_only": look_only}
         program = [sys.executable, "-P", "-m", "resources.dvc_pull"]  # -P: not a `resources` of the current folder
         done = subprocess.run(program, input=json.dumps(request), capture_output=True, text=True)
         said = without_passwords(done.stderr.strip().rpartition("\n")[2])
@@ -199,8 +237,7 @@ class DvcStore(DatasetStore):
             return f" ({said})"
         if done.returncode != 0:
             raise TransientError(f"DVC's remote could not be reached: {said}")
-        self._cache = Path(json.loads(done.stdout)["cache"])
-        return ""
+        return json.loads(done.stdout)
 
     def _write(self, files: tuple[ListedFile, ...], target: Path) -> tuple[FileEntry, ...]:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -225,6 +262,30 @@ class DvcStore(DatasetStore):
             )
         sync_file(place)
         return entry
+
+
+def _declares_outputs(path: str) -> bool:
+    return path.endswith(".dvc") or path.rpartition("/")[2] == "dvc.lock"
+
+
+def _lock_beside(path: str) -> str:
+    """A dvc.yaml says where its stages work, so the dvc.lock beside it means something else when it changes."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}dvc.lock" if name == "dvc.yaml" else path
+
+
+def _merged(declared: Mapping[str, Declared]) -> Survey:
+    """All outputs of a revision by path; one that two files declare is the first one's, and a problem."""
+    pointers: dict[str, DataPointer] = {}
+    problems: list[Problem] = []
+    for file, read in declared.items():
+        problems.extend(read.problems)
+        for pointer in read.pointers:
+            other = pointers.setdefault(pointer.path, pointer)
+            if other != pointer:
+                message = f"{other.declared_in} tracks it too; remove one"
+                problems.append(Problem(file, pointer.path, "an output again", "each output once", message))
+    return Survey(dict(sorted(pointers.items())), tuple(problems))
 
 
 def without_passwords(text: str) -> str:

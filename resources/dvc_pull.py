@@ -1,8 +1,9 @@
-"""A program that brings objects from a DVC remote into the local DVC cache.
+"""A program that brings objects from a DVC remote into the local DVC cache, or looks whether they are there.
 
 DVC runs in this process of its own: importing it takes about half a second, and its configuration, credentials and
-logging stay here. It reads `{"repository": …, "objects": [{"md5": …, "remote": null}]}` from stdin and prints
-`{"cache": <folder of the objects>}`. What is still not in that folder afterwards is on no remote. Exit status 0 done,
+logging stay here. It reads `{"repository": …, "objects": [{"md5": …, "remote": null}], "look_only": false}` from stdin
+and prints `{"cache": <folder of the objects>}`. What is still not in that folder afterwards is on no remote. With
+`look_only` it brings nothing and prints `{"missing": [md5, …]}`, which no remote has. Exit status 0 done,
 MEND: the configuration or credentials must be mended; any other, a crash's too: the remote could not be reached. The
 last line of stderr says why.
 """
@@ -28,9 +29,15 @@ def main() -> int:
         by_remote[wanted["remote"]].append(HashInfo("md5", wanted["md5"]))
     try:
         repo = Repo(request["repository"])
+        missing: list[str] = []
         for remote, objects in by_remote.items():
-            repo.cloud.pull(objects, remote=remote)
-        json.dump({"cache": repo.cache.local.path}, sys.stdout)
+            if request["look_only"]:
+                place = repo.cloud.get_remote_odb(remote)
+                found = set(place.oids_exist([each.value for each in objects if each.value]))
+                missing += [each.value for each in objects if each.value and each.value not in found]
+            else:
+                repo.cloud.pull(objects, remote=remote)
+        json.dump({"missing": missing} if request["look_only"] else {"cache": repo.cache.local.path}, sys.stdout)
     except (DvcException, PermissionError, NoCredentialsError, PartialCredentialsError) as error:
         sys.stderr.write(f"\n{type(error).__name__}: {' '.join(str(error).split())}\n")
         return MEND

@@ -16,11 +16,13 @@ from sqlalchemy import (
     Column,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     Text,
     create_engine,
     event,
+    func,
     insert,
     select,
 )
@@ -67,6 +69,14 @@ class Ledger(ABC):
         """Writes a fact and returns it; with `once`, returns the fact that already holds this key if there is one."""
 
     @abstractmethod
+    def newest(self, model: str, *kinds: Kind) -> Fact | None:
+        """The newest fact of a model that has one of these kinds."""
+
+    @abstractmethod
+    def newest_of_each(self, *kinds: Kind) -> list[Fact]:
+        """For each model the newest fact that has one of these kinds."""
+
+    @abstractmethod
     def facts(self, model: str | None = None) -> list[Fact]:
         """All facts in order, or those of one model. Only the whole list forms a chain."""
 
@@ -105,10 +115,19 @@ class SqlLedger(Ledger):
                 time.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # noqa: S311 (a wait, not a secret)
         raise TransientError(f"the ledger took no fact after {ATTEMPTS} attempts: {refusal}")
 
+    def newest(self, model: str, *kinds: Kind) -> Fact | None:
+        query = select(_facts).where(_facts.c.model == model, _facts.c.kind.in_(kinds))
+        return next(iter(self._read(query.order_by(_facts.c.sequence.desc()).limit(1))), None)
+
+    def newest_of_each(self, *kinds: Kind) -> list[Fact]:
+        newest = select(func.max(_facts.c.sequence)).where(_facts.c.kind.in_(kinds)).group_by(_facts.c.model)
+        return self._read(select(_facts).where(_facts.c.sequence.in_(newest)).order_by(_facts.c.model))
+
     def facts(self, model: str | None = None) -> list[Fact]:
         query = select(_facts).order_by(_facts.c.sequence)
-        if model is not None:
-            query = query.where(_facts.c.model == model)
+        return self._read(query if model is None else query.where(_facts.c.model == model))
+
+    def _read(self, query: Select[Any]) -> list[Fact]:
         try:
             with self._engine.connect() as connection:
                 return [_fact(row) for row in connection.execute(query)]

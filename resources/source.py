@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from llmops_core.errors import InputError, IntegrityError, Problem
@@ -38,6 +39,24 @@ class Commit:
     when: datetime
     message: str
     parents: tuple[str, ...]
+
+
+Kinship = Literal["same", "forward", "rewritten", "unrelated", "unknown"]
+COMMITS_NAMED = 100
+
+
+@dataclass(frozen=True)
+class Passage:
+    """How one revision follows another.
+
+    `forward`: the new one contains the old one. `rewritten`: they have a common ancestor only, as after a force push.
+    `unrelated`: no common ancestor. `unknown`: the old one is not here any more, or a shallow clone ends before it.
+    `commits` are those that came (newest first, at most COMMITS_NAMED), `dropped` those that the new history lacks.
+    """
+
+    kinship: Kinship
+    commits: tuple[Commit, ...] = ()
+    dropped: tuple[Commit, ...] = ()
 
 
 class SourceRepository(ABC):
@@ -68,6 +87,15 @@ class SourceRepository(ABC):
     @abstractmethod
     def tree_id(self, revision: str, path: str) -> str | None:
         """The object id of a folder or file: equal ids mean equal contents. None where nothing is."""
+
+    @abstractmethod
+    def changed(self, base: str, head: str) -> frozenset[str] | None:
+        """Paths of all files that differ between two revisions (those gone and those new too); None when `base` is
+        not here any more, so that nothing is known about it."""
+
+    @abstractmethod
+    def passage(self, old: str, new: str) -> Passage:
+        """How `new` follows `old`, which may be gone."""
 
     @abstractmethod
     def is_ancestor(self, ancestor: str, revision: str) -> bool:
@@ -107,14 +135,7 @@ class GitSource(SourceRepository):
     def commit(self, revision: str) -> Commit:
         with self._open() as repo:
             found = self._commit_object(repo, revision)
-            return Commit(
-                revision=str(found.id),
-                author=found.author.name,
-                email=found.author.email,
-                when=datetime.fromtimestamp(found.commit_time, UTC),
-                message=found.message,
-                parents=tuple(str(parent) for parent in found.parent_ids),
-            )
+            return _commit(found)
 
     def read(self, revision: str, path: str) -> bytes | None:
         with self._open() as repo:
@@ -139,6 +160,31 @@ class GitSource(SourceRepository):
         with self._open() as repo:
             found = self._at(repo, revision, path)
             return str(found.id) if found is not None else None
+
+    def changed(self, base: str, head: str) -> frozenset[str] | None:
+        with self._open() as repo:
+            new = self._commit_object(repo, head).tree
+            try:
+                old = self._commit_object(repo, base).tree
+            except InputError:
+                return None
+            deltas = old.diff_to_tree(new, context_lines=0).deltas if old.id != new.id else ()
+            return frozenset(path for delta in deltas for path in (delta.old_file.path, delta.new_file.path))
+
+    def passage(self, old: str, new: str) -> Passage:
+        with self._open() as repo:
+            newer = self._commit_object(repo, new).id
+            try:
+                older = self._commit_object(repo, old).id
+            except InputError:
+                return Passage("unknown")
+            if older == newer:
+                return Passage("same")
+            common = repo.merge_base(older, newer)
+            if common is None:
+                return Passage("unknown" if repo.is_shallow else "unrelated")
+            came, dropped = _between(repo, common, newer), _between(repo, common, older)
+            return Passage("forward" if common == older else "rewritten", came, dropped)
 
     def is_ancestor(self, ancestor: str, revision: str) -> bool:
         with self._open() as repo:
@@ -206,6 +252,24 @@ class GitSource(SourceRepository):
 
     def _problem(self, field: str, found: str, expected: str, message: str) -> InputError:
         return InputError(Problem(str(self.repository), field, found, expected, message))
+
+
+def _commit(found: Any) -> Commit:
+    return Commit(
+        revision=str(found.id),
+        author=found.author.name,
+        email=found.author.email,
+        when=datetime.fromtimestamp(found.commit_time, UTC),
+        message=found.message,
+        parents=tuple(str(parent) for parent in found.parent_ids),
+    )
+
+
+def _between(repo: "Repository", old: Any, new: Any) -> tuple[Commit, ...]:
+    """The commits that `new` has and `old` has not, newest first."""
+    walker = repo.walk(new)
+    walker.hide(old)
+    return tuple(_commit(found) for found in islice(walker, COMMITS_NAMED))
 
 
 def walk_tree(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

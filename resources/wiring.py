@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 from llmops_core.errors import EnvironmentLacks, InputError, Problem
 from llmops_core.settings import Settings, load_settings
+from llmops_core.touched import data_paths, is_model_yaml
 from resources.artifact_store import ArtifactStore, FolderArtifacts
 from resources.dataset_store import DatasetStore, DvcStore
 from resources.feedback_store import FeedbackStore, FolderFeedback
+from resources.file_index import FileIndex
 from resources.home import Home
 from resources.ledger import Ledger, SqlLedger
 from resources.metrics import EnvoyMetrics, Metrics
 from resources.processes import Processes, SupervisorProcesses
+from resources.recipe_code import RecipeCode
 from resources.serving import LocalServing, ServingEngine
 from resources.signatures import Signatures, SshSignatures
 from resources.source import GitSource, SourceRepository
@@ -40,6 +43,18 @@ class Platform:
     @cached_property
     def data(self) -> DatasetStore:
         return DvcStore(self.home.repository, self.source)
+
+    @cached_property
+    def model_reads(self) -> FileIndex[frozenset[str]]:
+        """{models/<name>/model.yaml: the paths of DVC outputs that it names}."""
+        return FileIndex(self.source, is_model_yaml, self._paths_named, prefix="models/")
+
+    def _paths_named(self, revision: str, path: str) -> frozenset[str]:
+        return data_paths(self.source.read(revision, path) or b"", path)
+
+    @cached_property
+    def recipe_code(self) -> RecipeCode:
+        return RecipeCode(self.source)
 
     @cached_property
     def artifacts(self) -> ArtifactStore:

@@ -24,20 +24,30 @@ def dataset(context: AssetExecutionContext, platform: PlatformResource) -> Any:
 def _curated(step: Step) -> Fact:
     spec, revision = step.release.spec, step.release.revision
     with step.scratch() as folder:
-        for name in step.release.inputs.data:
-            path = f"{spec.data.path}/{name}" if name else spec.data.path
-            step.platform.data.fetch(revision, path, folder / "raw" / (name or "all"))
-        raw = {path.name: path.read_bytes().splitlines() for path in sorted((folder / "raw").rglob("*.jsonl"))}
-        report, rows = curate(raw, CurationPolicy(spec.learnt_from, spec.data.pii))
+        report, rows = curate(_fetched(step, folder / "raw"), CurationPolicy(spec.learnt_from, spec.data.pii))
         step.context.log.info(f"{report.rows} rows of {spec.data.path} at {revision[:12]} are in order")
         artifact = step.platform.artifacts.publish("dataset", _written(folder / "clean", rows, report.as_dict()))
     return step.record(artifact.digest, {"path": spec.data.path, "files": dict(step.release.inputs.data)})
+
+
+def _fetched(step: Step, folder: Path) -> dict[str, list[bytes]]:
+    """{file name below data.path: its lines}, of every output that DVC tracks there."""
+    raw: dict[str, list[bytes]] = {}
+    for number, output in enumerate(sorted(step.release.inputs.data)):
+        path = f"{step.release.spec.data.path}/{output}".rstrip("/")
+        fetched = step.platform.data.fetch(step.release.revision, path, folder / str(number))
+        for file in fetched.files:
+            name = f"{output}/{file.path}".lstrip("/") if fetched.pointer.is_dir else output
+            if name.endswith(".jsonl"):
+                raw[name] = (fetched.folder / file.path).read_bytes().splitlines()
+    return raw
 
 
 def _written(folder: Path, rows: dict[str, list[dict[str, Any]]], report: dict[str, Any]) -> Path:
     folder.mkdir()
     for name, kept in rows.items():
         lines = (json.dumps(row, ensure_ascii=False, sort_keys=True) for row in kept)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (folder / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True), encoding="utf-8")
     return folder

@@ -19,7 +19,7 @@ from llmops_core.evaluation import EvaluationPolicy, Evidence, chart_rows, compa
 from llmops_core.facts import Fact
 from llmops_core.verdict import overall, reasons
 
-# How good an answer is does not depend on how fast it came; that, the staging tests judge. With the model's own limit, a
+# How good an answer is does not depend on how fast it came; staging tests judge that. With the model's own limit, a
 # slow moment of this machine would make answers wrong, and each change of the limit would ask every question anew.
 ANSWER_LIMIT_SECONDS = 120.0
 

@@ -8,7 +8,7 @@ from llmops_assets.assets.staging_tests import staging_tests
 from llmops_assets.partitions import models
 from llmops_assets.release import open_release, pinned_revision
 from llmops_assets.resource import PlatformResource
-from llmops_assets.step import REVISION_TAG
+from llmops_assets.tags import REVISION_TAG
 from llmops_core.facts import Fact
 from llmops_core.promotion import PASSED
 from resources.wiring import Platform

@@ -4,7 +4,7 @@ from dagster import DefaultSensorStatus, RunRequest, SensorEvaluationContext, Se
 
 from llmops_assets.jobs.release import release
 from llmops_assets.resource import PlatformResource
-from llmops_assets.step import REVISION_TAG
+from llmops_assets.tags import REVISION_TAG
 from llmops_core.approval import Statement
 from llmops_core.status import fold
 

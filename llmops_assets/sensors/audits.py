@@ -13,7 +13,7 @@ from llmops_assets.deploying import serving_now
 from llmops_assets.jobs.audit import audit
 from llmops_assets.jobs.release import release
 from llmops_assets.resource import PlatformResource
-from llmops_assets.step import REVISION_TAG
+from llmops_assets.tags import REVISION_TAG
 
 
 @run_status_sensor(

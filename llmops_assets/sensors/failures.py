@@ -4,7 +4,7 @@ from dagster import DefaultSensorStatus, RunFailureSensorContext, run_failure_se
 
 from llmops_assets.jobs.release import release
 from llmops_assets.resource import PlatformResource
-from llmops_assets.step import REVISION_TAG
+from llmops_assets.tags import REVISION_TAG
 
 
 @run_failure_sensor(monitored_jobs=[release], minimum_interval_seconds=15, default_status=DefaultSensorStatus.RUNNING)

@@ -1,14 +1,15 @@
 """Watches the environment's branch: a commit that changes what a model is starts its release, once.
 
-What a commit changes is decided by fingerprints, not by paths: a model whose production fingerprint is the one that
-its latest run was started for has nothing to do. The run key names that latest run too, so that going back to an
-earlier commit is a new release while a repeated tick is not. An unreadable repository fails the tick; it is seen in the
-UI and tried again.
+What a commit asks for is decided in operations/changes.py; here it becomes Dagster's: run requests, partitions, a
+cursor, and a text for the tick. A tick that finds the branch where it was costs one reading of HEAD. An unreadable
+repository fails the tick, which is seen in the UI and tried again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
     DefaultSensorStatus,
     RunRequest,
     RunsFilter,
@@ -19,73 +20,97 @@ from dagster import (
 )
 
 from llmops_assets.jobs.release import release
+from llmops_assets.operations.changes import Change, Decision, change_since, decide, run_key
 from llmops_assets.partitions import models
-from llmops_assets.release import head_of, models_at, open_release
+from llmops_assets.release import head_of
 from llmops_assets.resource import PlatformResource
-from llmops_assets.step import FINGERPRINT_TAG, REVISION_TAG
-from llmops_core.errors import InputError
-from llmops_core.validation import lacks
+from llmops_assets.tags import GENERATION_TAG, PARTITION_TAG, REVISION_TAG, tags_of
+from llmops_core.cursor import Cursor, read_cursor
+from llmops_core.facts import Fact
 from resources.wiring import Platform
 
 INTERVAL_SECONDS = 15
+NAME, RUN_KEY_TAG = "repository", "dagster/run_key"
+LONGEST_WAIT_TICKS = 20  # data that no remote has is looked for every tick at first, every five minutes later
 
 
-@sensor(job=release, minimum_interval_seconds=INTERVAL_SECONDS, default_status=DefaultSensorStatus.RUNNING)
+@sensor(name=NAME, job=release, minimum_interval_seconds=INTERVAL_SECONDS, default_status=DefaultSensorStatus.RUNNING)
 def repository(context: SensorEvaluationContext, platform: PlatformResource) -> SensorResult | SkipReason:
     """Starts a release for every model that the newest commit of the branch changes."""
     doors = platform.open()
-    head = head_of(doors)
-    if context.cursor == head:
+    head, seen = head_of(doors), read_cursor(context.cursor)
+    if seen is not None and seen.revision == head and not seen.waiting:
         return SkipReason(f"nothing new at {head[:12]}")
-    known = set(context.instance.get_dynamic_partitions(models.name or ""))
-    names = models_at(doors, head)
-    decided = [_decide(context, doors, name, head) for name in names]
-    for _, why in decided:
-        context.log.info(why)
-    requests = [request for request, _ in decided if request is not None]
-    new = [name for name in names if name not in known]
+    change = change_since(doors, seen.revision if seen else None, head)
+    waiting = dict(seen.waiting) if seen else {}
+    due = {model for model, looks in waiting.items() if _is_due(looks)}
+    decisions = [decide(doors, model, change, NAME) for model in sorted({*change.models, *due})]
+    asked = [each.request for each in decisions if each.request and not _has_run(context.instance, each.request)]
+    requests = [_run_request(doors, fact) for fact in asked]
+    _supersede(context.instance, requests)
+    lines = [_heading(change, seen), *(f"{each.model}: {each.why}" for each in decisions)]
+    for line in lines:
+        context.log.info(line)
     return SensorResult(
         run_requests=requests,
-        skip_reason=None if requests else "; ".join(why for _, why in decided) or f"no models at {head[:12]}",
-        cursor=head,
-        dynamic_partitions_requests=[models.build_add_request(new)] if new else None,
+        skip_reason=None if requests else "\n".join(lines),
+        cursor=str(Cursor(head, waiting=_still_waiting(waiting, decisions))),
+        dynamic_partitions_requests=_new_partitions(context.instance, decisions),
     )
 
 
-def _decide(
-    context: SensorEvaluationContext, platform: Platform, model: str, head: str
-) -> tuple[RunRequest | None, str]:
-    """The run that this commit asks for, or None, and why in one sentence."""
-    try:
-        opened = open_release(platform, model, head)
-    except InputError as error:
-        body = {"reason": str(error), "revision": head}
-        pinned = {"revision": head, "run_id": "repository"}
-        platform.ledger.append("pinned", model=model, subject="run", body=pinned, once=f"pinned:{model}:{head}:invalid")
-        platform.ledger.append("refused", model=model, subject="model.yaml", body=body, once=f"invalid:{model}:{head}")
-        return None, f"{model}: refused: {error}"
-    if missing := lacks(opened.spec, opened.inputs.production):
-        return None, f"{model}: not tried here: {'; '.join(missing)}"
-    fingerprint = opened.fingerprints["production"]
-    latest_id, latest_fingerprint = _latest_run(context, model)
-    if latest_fingerprint == fingerprint:
-        return None, f"{model}: nothing it depends on changed"
-    commit = platform.source.commit(head)
-    reason = next((line for line in commit.message.splitlines() if line.strip()), "")[:120]
-    tags = {REVISION_TAG: head, FINGERPRINT_TAG: fingerprint, "llmops/author": commit.email, "llmops/reason": reason}
-    key = f"{model}:{fingerprint}:{latest_id}"
-    return RunRequest(run_key=key, partition_key=model, tags=tags), f"{model}: released from {head[:12]} ({reason})"
+def _run_request(platform: Platform, request: Fact) -> RunRequest:
+    return RunRequest(run_key=run_key(request), partition_key=request.model, tags=tags_of(platform, request))
 
 
-def _latest_run(context: SensorEvaluationContext, model: str) -> tuple[str, str]:
-    """(run id, fingerprint) of the newest release that was asked for."""
-    for run in _releases(context, model):
-        return run
-    return "", ""
+def _has_run(instance: DagsterInstance, request: Fact) -> bool:
+    """Was a run launched for this request? Dagster would not launch it again, but the tick would say it did."""
+    return bool(instance.get_runs(RunsFilter(tags={RUN_KEY_TAG: run_key(request)}), limit=1))
 
 
-def _releases(context: SensorEvaluationContext, model: str) -> Iterator[tuple[str, str]]:
-    wanted = RunsFilter(job_name=release.name, tags={"dagster/partition": model})
-    for record in context.instance.get_run_records(wanted, limit=20):
-        if fingerprint := record.dagster_run.tags.get(FINGERPRINT_TAG):
-            yield record.dagster_run.run_id, fingerprint
+def _supersede(instance: DagsterInstance, requests: Sequence[RunRequest]) -> None:
+    """Ends releases of the same models that wait in the queue: a newer one holds their change too. What runs goes on;
+    the queue lets a model's next release start only after it."""
+    for request in requests:
+        wanted = RunsFilter(
+            job_name=release.name,
+            statuses=[DagsterRunStatus.QUEUED],
+            tags={PARTITION_TAG: str(request.partition_key)},
+        )
+        for run in instance.get_runs(wanted):
+            if run.tags.get(GENERATION_TAG) not in (None, request.tags[GENERATION_TAG]):
+                instance.report_run_canceled(run, message=f"superseded by {request.tags[REVISION_TAG][:12]}")
+
+
+def _heading(change: Change, seen: Cursor | None) -> str:
+    head = change.head.revision[:12]
+    if seen is None:
+        return f"all models at {head}: nothing was decided before"
+    if change.passage.kinship == "same":
+        return f"still at {head}"
+    came = len(change.passage.commits)
+    between = f", which acts for {came - 1} more before it" if came > 1 else ""
+    history = {
+        "forward": "",
+        "rewritten": f"; the history was rewritten: {len(change.passage.dropped)} commits are gone from it",
+        "unrelated": "; the new history has nothing in common with the one before",
+        "unknown": f"; {seen.revision[:12]} is not here any more (a shallow clone, or a rewritten history)",
+    }
+    return f"{head} after {seen.revision[:12]}{between}{history[change.passage.kinship]}"
+
+
+def _is_due(looks: int) -> bool:
+    """At the 1st, 2nd, 4th, 8th, 16th look, then every LONGEST_WAIT_TICKS."""
+    return looks % LONGEST_WAIT_TICKS == 0 or (looks < LONGEST_WAIT_TICKS and looks & (looks - 1) == 0)
+
+
+def _still_waiting(waiting: dict[str, int], decisions: Sequence[Decision]) -> dict[str, int]:
+    decided = {each.model: each.verb for each in decisions}
+    kept = {model: looks + 1 for model, looks in waiting.items() if decided.get(model, "waits") == "waits"}
+    return kept | {model: 1 for model, verb in decided.items() if verb == "waits" and model not in waiting}
+
+
+def _new_partitions(instance: DagsterInstance, decisions: Sequence[Decision]) -> list | None:
+    known = set(instance.get_dynamic_partitions(models.name or "")) if decisions else set()
+    new = [each.model for each in decisions if each.verb != "retired" and each.model not in known]
+    return [models.build_add_request(new)] if new else None

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 from dagster import (
-    DagsterRun,
     DagsterRunStatus,
     RunRequest,
     SensorResult,
@@ -12,111 +11,17 @@ from dagster import (
     build_run_status_sensor_context,
     build_sensor_context,
 )
-from dagster._core.utils import make_new_run_id
 
 from llmops_assets.assets.monitoring import judge_slos
-from llmops_assets.jobs.release import release
-from llmops_assets.operations.overview import overview
 from llmops_assets.schedules.operation import watch_production
 from llmops_assets.sensors.approvals import approvals
 from llmops_assets.sensors.audits import audits
 from llmops_assets.sensors.failures import failures
-from llmops_assets.sensors.repository import repository
-from llmops_assets.step import REVISION_TAG
+from llmops_assets.tags import REVISION_TAG
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS, TrafficCounts
 from llmops_core.verdict import Verdict
 from tests.fakes.people import GRACE, signed
 from tests.fakes.platform_doors import UNTIL_APPROVAL, World
-
-
-def _tick(world: World, cursor: str | None = None) -> SensorResult | SkipReason:
-    with build_sensor_context(instance=world.instance, cursor=cursor) as context:
-        return repository(context, platform=world.resource())  # type: ignore[return-value]
-
-
-def _requests(world: World, cursor: str | None = None) -> list[RunRequest]:
-    result = _tick(world, cursor)
-    return list(result.run_requests or []) if isinstance(result, SensorResult) else []
-
-
-def _launch(world: World, request: RunRequest) -> None:
-    """What the daemon makes of a request, without running it."""
-    tags = {**request.tags, "dagster/partition": str(request.partition_key)}
-    world.instance.add_run(DagsterRun(job_name=release.name, run_id=make_new_run_id(), tags=tags))
-
-
-def test_a_new_commit_started_nothing(begun: World) -> None:
-    (request,) = _requests(begun)
-    assert request.partition_key == "tiny" and request.tags[REVISION_TAG] == begun.repository.head
-    assert request.tags["llmops/reason"] == "the first model"
-
-
-def test_the_same_head_started_two_runs(begun: World) -> None:
-    first, again = _requests(begun), _requests(begun)
-    assert [r.run_key for r in first] == [r.run_key for r in again]  # delivered twice is launched once
-    assert isinstance(_tick(begun, cursor=begun.repository.head), SkipReason)
-
-
-def test_a_commit_that_changes_no_model_started_a_run(begun: World) -> None:
-    (request,) = _requests(begun)
-    _launch(begun, request)
-    begun.repository.commit({"README.md": "Hello."})
-    assert _requests(begun) == []
-
-
-def test_a_comment_in_model_yaml_started_a_run(begun: World) -> None:
-    (request,) = _requests(begun)
-    _launch(begun, request)
-    path = "models/tiny/model.yaml"
-    begun.repository.commit({path: "# a comment\n" + (begun.repository.path / path).read_text()})
-    assert _requests(begun) == []
-
-
-def test_going_back_to_an_earlier_commit_was_dropped_as_known(begun: World) -> None:
-    (first,) = _requests(begun)
-    _launch(begun, first)
-    begun.repository.commit_model("training", seed=2)
-    (second,) = _requests(begun)
-    _launch(begun, second)
-    begun.repository.commit_model("training", seed=1, message="back again")
-    (third,) = _requests(begun)
-    assert len({first.run_key, second.run_key, third.run_key}) == 3
-
-
-def test_a_new_model_was_no_partition(begun: World) -> None:
-    begun.instance.delete_dynamic_partition("models", "tiny")
-    result = _tick(begun)
-    assert isinstance(result, SensorResult) and result.dynamic_partitions_requests
-    assert list(result.dynamic_partitions_requests[0].partition_keys) == ["tiny"]
-
-
-def test_an_invalid_model_yaml_was_passed_over_in_silence(begun: World) -> None:
-    begun.repository.commit_model("training", steps="many")
-    assert _requests(begun) == [] and _requests(begun) == []
-    (reason,) = begun.reasons("model.yaml")
-    assert "training.lora.steps" in reason or "training.steps" in reason
-    (status,) = overview(begun.doors())
-    assert any("steps" in blocked.reason for blocked in status.blocked)
-
-
-def test_a_broken_model_kept_a_sound_one_from_its_release(begun: World) -> None:
-    begun.repository.commit({"models/broken/model.yaml": "name: broken\n"})
-    assert [request.partition_key for request in _requests(begun)] == ["tiny"]
-
-
-def test_a_model_that_needs_a_gpu_was_tried(begun: World) -> None:
-    begun.repository.commit_model(resources={"gpu_count": 1, "memory_gb": 8, "cpu": 1})
-    result = _tick(begun)
-    assert isinstance(result, SensorResult) and not result.run_requests
-    assert "not tried here: it needs 1 GPU(s)" in str(result.skip_reason)
-    (status,) = overview(begun.doors())
-    assert status.blocked[0].stage == "environment"
-
-
-def test_a_repository_that_cannot_be_read_passed_for_one_without_news(begun: World) -> None:
-    (begun.repository.path / ".git" / "HEAD").write_text("nonsense")
-    with pytest.raises(Exception, match="Git"):
-        _tick(begun)
 
 
 def _approvals(world: World, cursor: str) -> SensorResult:

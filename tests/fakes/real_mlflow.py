@@ -1,7 +1,6 @@
 """A real MLflow server for tests, started by the very command that the platform supervises."""
 
 import os
-import socket
 import subprocess
 import time
 import urllib.error

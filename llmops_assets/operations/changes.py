@@ -1,0 +1,159 @@
+"""What a commit asks of each model, decided once: the same answer whoever asks, however often.
+
+Which models a commit can touch is told from the paths that differ (llmops_core/touched.py); whether it does, by the
+fingerprint of production. What was asked for is a fact with a number, the generation. A request is written before any
+run exists: a tick that is killed, repeated or overlapped by another finds the same fact and so the same run key. Going
+back to an earlier commit is a new request, because the latest one asked for something else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from llmops_assets.release import Release, models_at, open_release, ruling_files, source_path
+from llmops_core.errors import InputError, TransientError
+from llmops_core.facts import Fact
+from llmops_core.touched import touched
+from llmops_core.validation import lacks
+from resources.source import Commit, Passage
+from resources.wiring import Platform
+
+REQUEST_ATTEMPTS = 20
+Verb = Literal["release", "nothing", "refused", "untried", "waits", "retired"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """From one revision of a branch (None: nothing is known) to its newest, and the models this may touch."""
+
+    base: str | None
+    head: Commit
+    passage: Passage
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to a model, and why in one sentence. `request` is the fact that asks for a release."""
+
+    model: str
+    verb: Verb
+    why: str
+    request: Fact | None = None
+
+
+def change_since(platform: Platform, base: str | None, head: str) -> Change:
+    """All models when `base` is not known here; else those that what differs can touch."""
+    newest = platform.source.commit(head)
+    passage = platform.source.passage(base, head) if base else Passage("unknown")
+    changed = platform.source.changed(base, head) if base else None
+    if base is None or changed is None:
+        return Change(base, newest, passage, tuple(sorted({*models_at(platform, head), *_active(platform)})))
+    return Change(base, newest, passage, tuple(sorted(_touched(platform, base, head, changed))))
+
+
+def decide(platform: Platform, model: str, change: Change, by: str) -> Decision:
+    """Writes what the decision needs to be made only once; launches nothing."""
+    head = change.head.revision
+    if platform.source.read(head, f"models/{model}/model.yaml") is None:
+        return _retire(platform, model, change)
+    try:
+        release = open_release(platform, model, head)
+    except InputError as error:
+        _refuse(platform, model, head, str(error))
+        return Decision(model, "refused", f"refused: {error}")
+    if missing := lacks(release.spec, release.inputs.production):
+        return Decision(model, "untried", f"not tried here: {'; '.join(missing)}")
+    known = platform.ledger.newest(model, "requested", "retired")
+    if known is not None and known.kind == "requested" and known.fingerprint == release.fingerprints["production"]:
+        pending = known.body["by"] == by  # delivered again: the run key decides whether a run was launched
+        return Decision(model, "nothing", "nothing it depends on changed", known if pending else None)
+    if lost := platform.data.lacking(head, _data_paths(release)):
+        reason = "; ".join(f"{path}: {why}" for path, why in lost.items())
+        _refuse(platform, model, head, reason, subject="dataset")
+        return Decision(model, "waits", f"waits for data: {reason}")
+    fact = request(release, by, change)
+    return Decision(model, "release", f"release of {head[:12]} asked for: {fact.body['reason']}", fact)
+
+
+def request(release: Release, by: str, change: Change | None = None) -> Fact:
+    """The fact that asks for this release: the newest one of the model if that asks for the same, else a new one."""
+    ledger, fingerprint = release.platform.ledger, release.fingerprints["production"]
+    commit = change.head if change else release.platform.source.commit(release.revision)
+    for _ in range(REQUEST_ATTEMPTS):
+        known = ledger.newest(release.model, "requested", "retired")
+        if known is not None and known.kind == "requested" and known.fingerprint == fingerprint:
+            return known
+        generation = known.body["generation"] + 1 if known else 1
+        body = {"generation": generation, "by": by, "revision": release.revision, **_said(commit, change)}
+        once = f"requested:{release.model}:{generation}"
+        fact = ledger.append(
+            "requested", model=release.model, subject="run", fingerprint=fingerprint, body=body, once=once
+        )
+        if fact.fingerprint == fingerprint:
+            return fact  # else another tick took this number for something else
+    raise TransientError(f"{release.model}: others ask for releases faster than this one; it is tried again")
+
+
+def run_key(request: Fact) -> str:
+    """Names a request for ever: what was asked for, and the how manieth request of the model it was."""
+    return f"{request.model}:{request.fingerprint[:16]}:{request.body['generation']}"
+
+
+def _touched(platform: Platform, base: str, head: str, changed: frozenset[str]) -> set[str]:
+    rules = ruling_files(platform, head)
+    pointed = any(path.endswith(".dvc") or path.endswith(("dvc.lock", "dvc.yaml")) for path in changed)
+    moved = _moved(platform.data.tracked(base), platform.data.tracked(head)) if pointed else set[str]()
+    reads = {path.split("/")[1]: paths for path, paths in platform.model_reads.at(head).values.items()}
+    return touched(changed, moved, reads, rules)
+
+
+def _moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """DVC outputs that are new, gone, or point to other content."""
+    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+
+
+def _active(platform: Platform) -> set[str]:
+    """Models that were asked for and not retired since: their folders may be gone."""
+    return {fact.model for fact in platform.ledger.newest_of_each("requested", "retired") if fact.kind == "requested"}
+
+
+def _retire(platform: Platform, model: str, change: Change) -> Decision:
+    """A removed folder ends a model's releases. What serves goes on until a person ends it."""
+    why = f"models/{model} was removed: no releases any more; production keeps serving until `llmops retire {model}`"
+    known = platform.ledger.newest(model, "requested", "retired")
+    if known is not None and known.kind == "requested":
+        generation = known.body["generation"] + 1
+        body = {"generation": generation, "revision": change.head.revision, **_said(change.head, change)}
+        once = f"requested:{model}:{generation}"
+        platform.ledger.append("retired", model=model, subject="folder", body=body, once=once)
+    return Decision(model, "retired", why)
+
+
+def _refuse(platform: Platform, model: str, head: str, reason: str, subject: str = "model.yaml") -> None:
+    pinned = {"revision": head, "run_id": "repository"}
+    platform.ledger.append("pinned", model=model, subject="run", body=pinned, once=f"pinned:{model}:{head}:{subject}")
+    body = {"reason": reason, "revision": head}
+    platform.ledger.append("refused", model=model, subject=subject, body=body, once=f"refused:{model}:{head}:{subject}")
+
+
+def _said(commit: Commit, change: Change | None) -> dict[str, Any]:
+    """Who asks and why, and the commits that act as one with the newest."""
+    came = change.passage.commits if change else ()
+    return {
+        "author": commit.email,
+        "reason": subject_of(commit),
+        "commits": [f"{each.revision[:12]} {subject_of(each)}" for each in came],
+        "history": change.passage.kinship if change else "same",
+        "dropped": [f"{each.revision[:12]} {subject_of(each)}" for each in change.passage.dropped] if change else [],
+    }
+
+
+def subject_of(commit: Commit) -> str:
+    return next((line.strip() for line in commit.message.splitlines() if line.strip()), "")[:120]
+
+
+def _data_paths(release: Release) -> list[str]:
+    folder = release.spec.data.path
+    paths = [f"{folder}/{name}".rstrip("/") for name in release.inputs.data]
+    return paths + ([path] if (path := source_path(release.spec)) else [])

@@ -1,0 +1,22 @@
+"""What a run says of itself in the UI: which commit, whose, why, and which request of its model it answers."""
+
+from llmops_core.facts import Fact
+from resources.wiring import Platform
+
+PARTITION_TAG = "dagster/partition"
+REVISION_TAG, FINGERPRINT_TAG, GENERATION_TAG = "llmops/revision", "llmops/fingerprint", "llmops/generation"
+
+
+def tags_of(platform: Platform, request: Fact) -> dict[str, str]:
+    """The tags of the run that a `requested` fact asks for, without its partition."""
+    body = request.body
+    link = platform.source.web_link(body["revision"])
+    return {
+        REVISION_TAG: body["revision"],
+        FINGERPRINT_TAG: request.fingerprint,
+        GENERATION_TAG: str(body["generation"]),
+        "llmops/author": body["author"],
+        "llmops/branch": platform.settings.branch,
+        "llmops/reason": body["reason"] or "no message",
+        **({"llmops/commit": link} if link else {}),
+    }

@@ -1,0 +1,36 @@
+"""How far a sensor has come on a branch, as the text that Dagster keeps for it.
+
+A text that an earlier version of the platform wrote, or that nobody can read, means that nothing is known: everything
+is decided again, which starts no run twice.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from llmops_core.fingerprint import canonical_json, digest_of
+from llmops_core.plan import RULES_VERSION
+
+RULES = digest_of(RULES_VERSION)[:12]
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """`revision` was decided by `rules`; `waiting` maps models whose data is nowhere yet to the number of looks."""
+
+    revision: str
+    rules: str = RULES
+    waiting: dict[str, int] = field(default_factory=dict[str, int])
+
+    def __str__(self) -> str:
+        return canonical_json(asdict(self)).decode()
+
+
+def read_cursor(text: str | None) -> Cursor | None:
+    """The cursor, or None when nothing is known or other rules held."""
+    try:
+        found = cast(Any, TypeAdapter(Cursor)).validate_json(text or "")
+    except ValidationError:
+        return None
+    return found if found.rules == RULES else None

@@ -1,0 +1,254 @@
+"""The repository sensor: a change starts one release, nothing else starts any, whatever fails between."""
+
+import subprocess
+
+import pytest
+import yaml
+from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, SensorResult
+
+from llmops_assets.operations.overview import overview
+from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
+from llmops_core.cursor import Cursor, read_cursor
+from llmops_core.facts import Fact
+from tests.fakes.git_with_data import DATA, MODEL, rows
+from tests.fakes.platform_doors import World
+from tests.fakes.ticking import Ticking
+
+
+@pytest.fixture
+def ticking(begun: World) -> Ticking:
+    return Ticking(begun)
+
+
+@pytest.fixture
+def settled(ticking: Ticking) -> Ticking:
+    """The first commit is released."""
+    assert len(ticking.tick()) == 1
+    return ticking
+
+
+def requested(world: World) -> list[Fact]:
+    return [fact for fact in world.doors().ledger.facts() if fact.kind == "requested"]
+
+
+def test_a_new_commit_started_nothing_or_said_nothing_of_itself(ticking: Ticking) -> None:
+    (request,) = ticking.tick()
+    assert request.partition_key == "tiny" and request.tags[REVISION_TAG] == ticking.world.repository.head
+    tags = {name: request.tags[f"llmops/{name}"] for name in ("author", "reason", "branch")}
+    assert tags == {"author": "ada@example.com", "reason": "the first model", "branch": "HEAD"}
+    assert "llmops/commit" not in request.tags  # no origin, no page
+
+
+def test_a_commit_did_not_link_to_its_host(ticking: Ticking) -> None:
+    ticking.world.repository.git("remote", "add", "origin", "git@github.com:example/models.git")
+    (request,) = ticking.tick()
+    assert request.tags["llmops/commit"].startswith("https://github.com/example/models/commit/")
+
+
+def test_the_same_head_started_two_runs(ticking: Ticking) -> None:
+    assert (len(ticking.tick()), ticking.tick()) == (1, [])
+    assert ticking.said.startswith("nothing new at ")
+
+
+@pytest.mark.parametrize("runs", [0, 1])
+def test_a_daemon_killed_before_or_after_its_run_lost_it_or_started_it_twice(ticking: Ticking, runs: int) -> None:
+    ticking.tick(launch=runs)  # the cursor was not kept
+    ticking.tick()
+    assert len(ticking.launched) == 1 and len(requested(ticking.world)) == 1
+
+
+def test_a_later_commit_after_a_kill_lost_or_doubled_a_release(settled: Ticking) -> None:
+    settled.world.repository.commit_model("training", seed=2)
+    settled.tick(launch=0)
+    settled.world.repository.commit_model("training", seed=3)
+    (request,) = settled.tick()
+    assert request.tags[REVISION_TAG] == settled.world.repository.head
+    assert settled.tick() == []
+
+
+def test_overlapping_ticks_asked_twice(ticking: Ticking) -> None:
+    first, second = ticking.evaluate(), Ticking(ticking.world).evaluate()
+    keys = [[r.run_key for r in one.run_requests or []] for one in (first, second) if isinstance(one, SensorResult)]
+    assert len(keys) == 2 and keys[0] == keys[1] and len(requested(ticking.world)) == 1
+
+
+def test_a_tick_that_is_late_undid_a_newer_one(settled: Ticking) -> None:
+    """Its cursor is older, but it reads the branch as it is now."""
+    late = settled.cursor
+    settled.world.repository.commit_model("training", seed=2)
+    assert len(settled.tick()) == 1
+    settled.cursor = late
+    assert settled.tick() == [] and len(requested(settled.world)) == 2
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"README.md": "Hello."},
+        {"docs/new.md": "Hello."},
+        {"config/production.yaml": "not for this environment"},
+        {"models/other/notes.txt": "no model.yaml"},
+    ],
+)
+def test_a_commit_that_changes_no_model_started_a_run_or_wrote_a_fact(settled: Ticking, files: dict[str, str]) -> None:
+    before = len(settled.world.doors().ledger.facts())
+    settled.world.repository.commit(files)
+    assert settled.tick() == [] and len(settled.world.doors().ledger.facts()) == before
+    assert read_cursor(settled.cursor) == Cursor(settled.world.repository.head)
+
+
+def test_comments_and_the_order_of_keys_started_a_run(settled: Ticking) -> None:
+    path = "models/tiny/model.yaml"
+    document = yaml.safe_load((settled.world.repository.path / path).read_text())
+    turned = yaml.safe_dump(dict(reversed(document.items())), sort_keys=False)
+    settled.world.repository.commit({path: f"# a comment\n{turned}"})
+    assert settled.tick() == [] and "nothing it depends on changed" in settled.said
+
+
+def test_many_commits_acted_each_or_were_not_named(settled: Ticking) -> None:
+    for seed in (2, 3, 4):
+        settled.world.repository.commit_model("training", seed=seed, message=f"seed {seed}")
+    (request,) = settled.tick()
+    assert request.tags["llmops/reason"] == "seed 4"
+    named = [line.partition(" ")[2] for line in requested(settled.world)[-1].body["commits"]]
+    assert named == ["seed 4", "seed 3", "seed 2"]
+
+
+def test_going_back_to_an_earlier_commit_was_dropped_as_known(settled: Ticking) -> None:
+    settled.world.repository.commit_model("training", seed=2)
+    settled.tick()
+    settled.world.repository.commit_model("training", seed=1, message="back again")
+    settled.tick()
+    assert len({request.run_key for request in settled.launched}) == 3
+    assert [request.tags[GENERATION_TAG] for request in settled.launched] == ["1", "2", "3"]
+
+
+def test_queued_work_was_not_superseded_or_running_work_was(settled: Ticking) -> None:
+    (running,) = settled.world.instance.get_runs()
+    started = DagsterEvent(DagsterEventType.RUN_START.value, running.job_name)
+    settled.world.instance.report_dagster_event(started, run_id=running.run_id)
+    for seed in (2, 3):
+        settled.world.repository.commit_model("training", seed=seed)
+        settled.tick()
+    expected = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELED, DagsterRunStatus.QUEUED]
+    assert settled.statuses() == expected
+
+
+def test_a_new_row_of_data_started_nothing(settled: Ticking) -> None:
+    settled.world.repository.track({**DATA, "train.jsonl": rows("learn", 21)})
+    settled.world.repository.commit({}, "one row more")
+    assert len(settled.tick()) == 1
+
+
+def test_data_that_no_remote_has_was_released_or_forgotten(settled: Ticking) -> None:
+    repository = settled.world.repository
+    repository.track({**DATA, "train.jsonl": rows("learn", 21)})
+    head = repository.commit({}, "one row more")
+    listing = repository.cached(settled.world.doors().data.pointer(head, "data/tiny").md5)
+    content = listing.read_bytes()
+    listing.unlink()
+    assert settled.tick() == [] and "dvc push" in settled.said and "data/tiny" in settled.said
+    (status,) = overview(settled.world.doors())
+    assert "dvc push" in status.blocked[0].reason
+    listing.write_bytes(content)  # somebody pushed it: no new commit comes
+    for _ in range(3):
+        settled.tick()
+    assert [request.tags[REVISION_TAG] for request in settled.launched[1:]] == [head]
+    assert settled.tick() == [] and settled.said.startswith("nothing new")
+
+
+def test_a_new_model_was_no_partition(ticking: Ticking) -> None:
+    ticking.world.instance.delete_dynamic_partition("models", "tiny")
+    ticking.tick()
+    assert ticking.world.instance.get_dynamic_partitions("models") == ["tiny"]
+
+
+def test_a_new_folder_was_no_new_model(settled: Ticking) -> None:
+    settled.world.repository.commit({"models/small/model.yaml": yaml.safe_dump({**MODEL, "name": "small"})})
+    assert [request.partition_key for request in settled.tick()] == ["small"]
+
+
+def test_a_removed_model_was_released_deleted_or_not_told(settled: Ticking) -> None:
+    repository = settled.world.repository
+    repository.git("rm", "-r", "--quiet", "models/tiny")
+    repository.git("commit", "--quiet", "--message", "tiny goes")
+    assert settled.tick() == [] and "llmops retire tiny" in settled.said
+    assert settled.world.instance.get_dynamic_partitions("models") == ["tiny"]
+    kinds = [fact.kind for fact in settled.world.doors().ledger.facts("tiny")]
+    assert kinds.count("retired") == 1
+    repository.git("revert", "--no-edit", "HEAD")
+    (request,) = settled.tick()
+    assert request.partition_key == "tiny"  # it came back, and is released again
+
+
+def test_an_invalid_model_yaml_was_passed_over_in_silence(settled: Ticking) -> None:
+    settled.world.repository.commit_model("training", steps="many")
+    assert settled.tick() == [] and "steps" in settled.said
+    (reason,) = settled.world.reasons("model.yaml")
+    assert "training.lora.steps" in reason or "training.steps" in reason
+    (status,) = overview(settled.world.doors())
+    assert any("steps" in blocked.reason for blocked in status.blocked)
+
+
+def test_a_broken_model_kept_a_sound_one_from_its_release(ticking: Ticking) -> None:
+    ticking.world.repository.commit({"models/broken/model.yaml": "name: broken\n"})
+    assert [request.partition_key for request in ticking.tick()] == ["tiny"]
+
+
+def test_a_model_that_needs_a_gpu_was_tried(settled: Ticking) -> None:
+    settled.world.repository.commit_model(resources={"gpu_count": 1, "memory_gb": 8, "cpu": 1})
+    assert settled.tick() == [] and "not tried here: it needs 1 GPU(s)" in settled.said
+    (status,) = overview(settled.world.doors())
+    assert status.blocked[0].stage == "environment"
+
+
+def test_a_repository_that_cannot_be_read_passed_for_one_without_news(settled: Ticking) -> None:
+    (settled.world.repository.path / ".git" / "HEAD").write_text("nonsense")
+    with pytest.raises(Exception, match="Git"):
+        settled.evaluate()
+
+
+def test_a_rewritten_history_was_not_told_or_lost_its_change(settled: Ticking) -> None:
+    repository = settled.world.repository
+    first = repository.head
+    repository.commit_model("training", seed=2, message="will be dropped")
+    settled.tick()
+    repository.git("reset", "--hard", "--quiet", first)
+    repository.commit_model("training", seed=3, message="instead")
+    result = settled.evaluate()
+    assert isinstance(result, SensorResult) and len(result.run_requests or []) == 1
+    body = requested(settled.world)[-1].body
+    assert body["history"] == "rewritten"
+    assert [line.partition(" ")[2] for line in body["dropped"]] == ["will be dropped"]
+
+
+def test_an_unrelated_history_was_taken_for_the_next_commit(settled: Ticking) -> None:
+    repository = settled.world.repository
+    repository.git("checkout", "--quiet", "--orphan", "fresh")
+    repository.commit_model("training", seed=5, message="a new beginning")
+    assert len(settled.tick()) == 1
+    assert requested(settled.world)[-1].body["history"] == "unrelated"
+
+
+def test_a_commit_that_was_collected_as_garbage_stopped_the_sensor(settled: Ticking) -> None:
+    settled.cursor = str(Cursor("1" * 40))
+    settled.world.repository.commit_model("training", seed=6)
+    assert len(settled.tick()) == 1
+    assert requested(settled.world)[-1].body["history"] == "unknown"
+
+
+def test_a_repository_being_packed_lost_or_broke_a_tick(settled: Ticking) -> None:
+    for seed in range(2, 6):
+        settled.world.repository.commit_model("training", seed=seed)
+        packing = subprocess.Popen(
+            ["git", "gc", "--quiet", "--prune=now"], cwd=settled.world.repository.path, stderr=subprocess.DEVNULL
+        )
+        assert len(settled.tick()) == 1
+        assert packing.wait() == 0
+    assert len(settled.launched) == 5
+
+
+def test_a_cursor_of_other_rules_or_of_nobody_stopped_the_sensor(settled: Ticking) -> None:
+    for cursor in ("nonsense", settled.world.repository.head, str(Cursor("1" * 40, rules="other"))):
+        settled.cursor = cursor
+        assert settled.tick() == []  # decided again, and known
