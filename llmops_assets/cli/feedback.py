@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from llmops_assets.cli.options import as_json, platform, print_table, show
+from llmops_assets.cli.options import as_json, platform, print_paragraph, print_table, show
 from llmops_assets.operations.feedback import Published, Recorded, curate_ratings, record_ratings
 from llmops_core.ratings import FIELDS, HIGHEST, LIMIT_BYTES, LOWEST, Rating, parse_ratings
 
@@ -55,11 +55,11 @@ def _read(file: Path) -> tuple[Rating, ...]:
 
 def _print_recorded(recorded: Recorded) -> None:
     before = "was recorded before" if recorded.repeated else "is recorded"
-    click.secho(f"{_counted(recorded.ratings)} of {recorded.model} {before}: {recorded.file}", fg="green")
+    print_paragraph(f"{_counted(recorded.ratings)} of {recorded.model} {before}: {recorded.file}", "green")
     for who in recorded.answered_by:
         why = "assumed: it serves in production now" if who.assumed else "as the answer's headers said"
-        click.echo(f"{_counted(who.ratings)} of version {who.version}, weights {who.digest[:12]} ({why})")
-    click.echo(f"Next: `llmops feedback {recorded.model}` curates all ratings into rows to learn from.")
+        print_paragraph(f"{_counted(who.ratings)} of version {who.version}, weights {who.digest[:12]} ({why})")
+    print_paragraph(f"Next: `llmops feedback {recorded.model}` curates all ratings into rows to learn from.")
 
 
 def _print_curated(model: str, published: Published) -> None:
@@ -67,10 +67,10 @@ def _print_curated(model: str, published: Published) -> None:
     header = ("version", "weights", "ratings", "mean", "low", "high", "version assumed")
     rows = [(v.version, v.digest[:12], v.ratings, f"{v.mean:.2f}", v.low, v.high, v.assumed) for v in curated.versions]
     print_table(f"Ratings of {model}", header, rows)
-    counts = [(outcome, reason, count) for (outcome, reason), count in curated.counts.items()]
-    print_table("What became of them", ("outcome", "reason", "ratings"), counts)
-    click.echo(f"{published.finding.verdict.label}: {published.finding.reason}")
-    click.echo(f"Rows: {published.rows}\nNext: {published.next_step}.")
+    counts = [(outcome, count, reason) for (outcome, reason), count in curated.counts.items()]
+    print_table("What became of them", ("outcome", "ratings", "reason"), counts)
+    print_paragraph(f"{published.finding.verdict.label}: {published.finding.reason}")
+    print_paragraph(f"Next: {published.next_step}.")
 
 
 def _counted(ratings: int) -> str:

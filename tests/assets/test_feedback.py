@@ -139,22 +139,22 @@ def test_rows_were_compared_with_data_that_somebody_changed(released: World) -> 
 def test_the_command_did_not_say_what_it_did_and_what_is_next(
     released: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    def said(*options: str) -> str:
+        return " ".join(CliRunner().invoke(main, ["feedback", "tiny", *options]).output.split())
+
     monkeypatch.setattr("llmops_assets.cli.feedback.platform", released.doors)
-    asked = ["feedback", "tiny", "--question", CORRECTED.question, "--answer", "3", "--rating", "1"]
-    said = CliRunner().invoke(main, [*asked, "--correction", "2"]).output
-    assert "1 rating of tiny is recorded" in said and "assumed: it serves in production now" in said
-    assert "was recorded before" in CliRunner().invoke(main, [*asked, "--correction", "2"]).output
+    one = ("--question", CORRECTED.question, "--answer", "3", "--rating", "1", "--correction", "2")
+    told = said(*one)
+    assert "1 rating of tiny is recorded" in told and "assumed: it serves in production now" in told
+    assert "was recorded before" in said(*one)
     file = tmp_path / "ratings.jsonl"
     version, digest = _served(released)
     rated = {"question": EXAM.question, "answer": "0", "rating": 5, "version": version, "digest": digest}
     file.write_text(json.dumps(rated) + "\n")
-    said = CliRunner().invoke(main, ["feedback", "tiny", "--file", str(file)]).output
-    assert "as the answer's headers said" in said and "Next: `llmops feedback tiny`" in said
-    document = json.loads(CliRunner().invoke(main, ["feedback", "tiny", "--json"]).output)
+    told = said("--file", str(file))
+    assert "as the answer's headers said" in told and "Next: `llmops feedback tiny`" in told
+    document = json.loads(said("--json"))
     assert (document["verdict"], document["rows"]) == ("passed", 1) and Path(document["curated"]).is_file()
-    said = CliRunner().invoke(main, ["feedback", "tiny"]).output
-    assert (
-        "test.jsonl asks it" in said
-        and document["curated"] in said
-        and "append its rows to train.jsonl in data/tiny, run `dvc add`" in " ".join(said.split())
-    )
+    told = said()
+    assert "test.jsonl asks it" in told and document["curated"] in told
+    assert "append its rows to train.jsonl in data/tiny, run `dvc add`" in told
