@@ -30,7 +30,8 @@ MODEL_HEADER, VERSION_HEADER, DIGEST_HEADER = "x-llmops-model", "x-llmops-versio
 IDENTITY_HEADERS = (MODEL_HEADER, VERSION_HEADER, DIGEST_HEADER)
 MUTATION_FILTER = "envoy.filters.http.header_mutation"
 CONNECT_LIMIT = "2s"
-# Shorter than any model server's own limit, so that no request is sent on a connection the server is just closing.
+# Shorter than any model server's own limit (llama.cpp: 5 s), so that no request is sent on a connection that the server
+# is just closing. A limit on requests is not needed: the server says `Connection: close` with its hundredth answer.
 IDLE_LIMIT = "2s"
 READY_LIMIT = "2s"
 LONGEST_DIRECT_BODY_BYTES = 1 << 20

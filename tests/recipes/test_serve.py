@@ -1,7 +1,9 @@
 """The served model as its users meet it: a real process, real HTTP, real signals."""
 
+import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 from llmops_core.errors import EnvironmentLacks, InputError
 from recipes.engines import Served, command_line, require_installed, running
 from recipes.serve import main
+from resources.envoy_config import IDLE_LIMIT
 from tests.fakes.ports import free_port
 
 
@@ -88,6 +91,24 @@ def test_metrics_count_generated_tokens(url):
     with urllib.request.urlopen(url + "/metrics") as answer:
         lines = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#"))
     assert float(lines["llamacpp:tokens_predicted_total"]) > 0
+
+
+def test_the_gateway_keeps_connections_longer_than_the_server_does(url):
+    """A request sent on a connection that the server is just closing would be a failure that the proxy made itself. The
+    server ends a connection after an idle time, which the gateway must stay below, and after a number of requests, of
+    which it must say that it does."""
+    server = http.client.HTTPConnection(url.removeprefix("http://"))
+    answers = [_kept_alive(server) for _ in range(101)]
+    limits = [re.fullmatch(r"timeout=(\d+), max=100", answer.getheader("Keep-Alive") or "") for answer in answers[:99]]
+    assert all(limit and int(limit[1]) >= 2 * float(IDLE_LIMIT.removesuffix("s")) for limit in limits)
+    assert answers[99].getheader("Connection") == "close" and answers[100].status == 200
+
+
+def _kept_alive(server: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    server.request("POST", "/v1/completions", json.dumps({"prompt": "a", "max_tokens": 1}))
+    answer = server.getresponse()
+    answer.read()
+    return answer
 
 
 def command(packaged: Path, port: int, *more: str) -> list[str]:
