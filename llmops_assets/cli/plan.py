@@ -1,64 +1,57 @@
-"""`llmops plan`: what a release of a revision would run, and what it would use again."""
+"""`llmops plan`: what a change, or a release of a revision, would run and why, and what it would use again."""
 
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import click
 
 from llmops_assets.cli.options import as_json, platform, print_paragraph, print_table, show
-from llmops_assets.release import models_at, open_release
-from llmops_core.plan import STAGES
-from llmops_core.validation import lacks
-from resources.wiring import Platform
+from llmops_assets.operations.planning import plan_between, plan_release
+from llmops_core.change_plan import Planned, as_markdown, something_runs
 
 SOMETHING_TO_RUN = 10
 HEADER = ("model", "asset", "action", "reason")
 
 
 @click.command("plan")
-@click.argument("revision", default="HEAD")
+@click.argument("revisions", metavar="[BASE..HEAD | REVISION]", default="HEAD")
+@click.option("--markdown", is_flag=True, help="Print a table for a pull request.")
 @as_json
 @click.pass_context
-def command(ctx: click.Context, revision: str, as_json: bool) -> None:
-    """Show for every model and asset at REVISION whether it would run, and why.
+def command(ctx: click.Context, revisions: str, markdown: bool, as_json: bool) -> None:
+    """Show for every model and asset whether it would run, and why.
 
-    Exit 0: nothing to run. Exit 10: something. Exit 1: the revision is invalid.
+    BASE..HEAD compares two commits: what does the change cause? Nothing is checked out and no data is read. With one
+    REVISION (default: HEAD): what would a release run, given all that exists here?
+
+    Exit 0: nothing to run. Exit 10: something. Exit 1: the commit is invalid.
     """
     doors = platform()
-    found = doors.source.resolve(revision)
-    rows = [row for model in models_at(doors, found) for row in _plan(doors, model, found)]
-    show(rows, as_json, lambda: _print(found, rows))
-    ctx.exit(SOMETHING_TO_RUN if any(row["action"] == "run" for row in rows) else 0)
+    base, dots, head = revisions.partition("..")
+    found = doors.source.resolve((head.lstrip(".") or "HEAD") if dots else revisions)
+    if dots:
+        known = doors.source.resolve(base or "HEAD")
+        title, rows = f"Plan for {known[:12]}..{found[:12]}", plan_between(doors, known, found)
+    else:
+        title, rows = f"Plan for {found[:12]}", plan_release(doors, found)
+    if markdown and not as_json:
+        click.echo(as_markdown(title, rows), nl=False)
+    else:
+        show([row.as_dict() for row in rows], as_json, lambda: _print(title, rows))
+    ctx.exit(SOMETHING_TO_RUN if something_runs(rows) else 0)
 
 
-def _print(revision: str, rows: list[dict[str, Any]]) -> None:
+def _print(title: str, rows: Sequence[Planned]) -> None:
     """A model with one thing to say of all its assets takes one sentence; the others a line for each asset."""
     mixed: list[list[str]] = []
     sentences: list[str] = []
-    for model, group in groupby(rows, lambda row: row["model"]):
+    for model, group in groupby(rows, lambda row: row.model):
         listed = list(group)
-        if len({(row["action"], row["reason"]) for row in listed}) == 1:
-            sentences.append(f"{model}: {listed[0]['action']} all: {listed[0]['reason']}")
+        if len({(row.action, row.reason) for row in listed}) == 1:
+            sentences.append(f"{model}: {listed[0].action} all: {listed[0].reason}")
         else:
-            mixed += [[row[name] for name in HEADER] for row in listed]
+            mixed += [[row.model, row.asset, row.action, row.reason] for row in listed]
     if mixed:
-        print_table(f"Plan for {revision[:12]}", HEADER, mixed)
+        print_table(title, HEADER, mixed)
     for sentence in sentences:
         print_paragraph(sentence)
-
-
-def _plan(doors: Platform, model: str, revision: str) -> list[dict[str, Any]]:
-    release = open_release(doors, model, revision)
-    missing = lacks(release.spec, release.inputs.production)
-    evidence = release.evidence()
-    rows: list[dict[str, Any]] = []
-    for stage in STAGES:
-        fact = evidence.get(stage)
-        if fact is not None:
-            action, reason = "skip", f"same inputs as at {fact.body['revision'][:12]}"
-        elif missing:
-            action, reason = "skip", f"{doors.settings.name} cannot run it: {'; '.join(missing)}"
-        else:
-            action, reason = "run", f"nothing exists for {release.fingerprints[stage][:12]}"
-        rows.append({"model": model, "asset": stage, "action": action, "reason": reason})
-    return rows

@@ -1,0 +1,59 @@
+"""Plans: what a release of each model would run, from one revision to another, or from nothing but what exists."""
+
+from collections.abc import Iterator
+
+from llmops_assets.operations.changes import change_since
+from llmops_assets.release import Release, models_at, open_release
+from llmops_core.change_plan import Planned, plan_change, plan_removed, plan_untried
+from llmops_core.errors import InputError
+from llmops_core.plan import STAGES, ModelInputs
+from llmops_core.validation import lacks
+from resources.wiring import Platform
+
+
+def plan_between(platform: Platform, base: str, head: str) -> list[Planned]:
+    """What changes for each model of either revision. Raises InputError when a model of `head` is invalid."""
+    touched = set(change_since(platform, base, head).models)
+    names = sorted({*models_at(platform, base), *models_at(platform, head)})
+    return [row for name in names for row in _model(platform, name, base, head, name in touched)]
+
+
+def plan_release(platform: Platform, revision: str) -> list[Planned]:
+    """What releases of this revision would run here, given all that exists."""
+    names = models_at(platform, revision)
+    return [row for name in names for row in _from_nothing(open_release(platform, name, revision))]
+
+
+def _model(platform: Platform, model: str, base: str, head: str, touched: bool) -> list[Planned]:
+    if platform.source.read(head, f"models/{model}/model.yaml") is None:
+        return plan_removed(model)
+    after = open_release(platform, model, head)
+    if missing := lacks(after.spec, after.inputs.production):
+        return plan_untried(model, platform.settings.name, missing)
+    before = _inputs_at(platform, model, base) if touched else after.inputs
+    return plan_change(before, after.inputs, _made(after))
+
+
+def _inputs_at(platform: Platform, model: str, base: str) -> ModelInputs | None:
+    """The model as it was; None when it was not there, or could not have been released."""
+    try:
+        return open_release(platform, model, base).inputs
+    except InputError:
+        return None
+
+
+def _made(release: Release) -> dict[str, str]:
+    return {stage: str(fact.body["revision"]) for stage, fact in release.evidence().items()}
+
+
+def _from_nothing(release: Release) -> Iterator[Planned]:
+    made = _made(release)
+    missing = lacks(release.spec, release.inputs.production)
+    if missing and not made:
+        yield from plan_untried(release.model, release.platform.settings.name, missing)
+        return
+    for stage in STAGES:
+        if stage in made:
+            yield Planned(release.model, stage, "skip", f"same inputs as at {made[stage][:12]}")
+        else:
+            yield Planned(release.model, stage, "run", f"nothing exists for {release.fingerprints[stage][:12]}")
