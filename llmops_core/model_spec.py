@@ -157,8 +157,7 @@ class ModelSpec(Strict):
     def learnt_from(self) -> frozenset[str]:
         """The files whose rows the model may remember; no other file may ask what stands in them."""
         pretrain = self.source.pretrain if isinstance(self.source, LocalSource) else None
-        names = (self.training.train, pretrain.data if pretrain else None)
-        return frozenset(name for name in names if name is not None)
+        return frozenset([*self.training.files, *([pretrain.data] if pretrain else [])])
 
 
 def load_model_spec(content: bytes, file: str, allowed_endpoints: Collection[str] = ()) -> ModelSpec:

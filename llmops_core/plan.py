@@ -68,7 +68,7 @@ def ingredients(inputs: ModelInputs) -> dict[str, dict[str, Any]]:
             **_named("training", spec.training),
             f"{MODEL_YAML} serving.engine": spec.serving.engine,
             f"{MODEL_YAML} serving.quantization": spec.serving.quantization,
-            **_selected(inputs, getattr(spec.training, "train", None)),
+            **_selected(inputs, *spec.training.files),
         },
         "evaluation": {
             **_named("evaluation", spec.evaluation),
@@ -139,11 +139,10 @@ def _files_read_by_source(inputs: ModelInputs) -> dict[str, str]:
     return _selected(inputs, pretrain.data) if pretrain is not None else {}
 
 
-def _selected(inputs: ModelInputs, *names: str | None) -> dict[str, str]:
+def _selected(inputs: ModelInputs, *names: str) -> dict[str, str]:
     """The hashes of the named files; the whole folder's where DVC tracks it as one and single files are unknown."""
     folder = inputs.spec.data.path
-    wanted = [name for name in names if name is not None]
-    return {f"{folder}/{name}": inputs.data.get(name, inputs.data.get("", "")) for name in wanted}
+    return {f"{folder}/{name}": inputs.data.get(name, inputs.data.get("", "")) for name in names}
 
 
 def _deployed_with(settings: Settings) -> dict[str, Any]:

@@ -68,7 +68,8 @@ def at_line(document: Document, file: str, location: Location, found: object, ex
 def location_in(document: Document, location: Location) -> Location:
     """Pydantic's location without the tags of unions, which stand in no file.
 
-    A tagged union puts its tag between the field and what is inside: `source.s3.uri` for `source: {type: s3, uri: …}`.
+    A tagged union puts its tag between the field and what is inside: `source.s3.uri` for `source: {type: s3, uri: …}`,
+    `training.train.one` for `train: a text`.
     """
     kept: list[str | int] = []
     value: Any = document.mapping
@@ -76,6 +77,8 @@ def location_in(document: Document, location: Location) -> Location:
     for part in location:
         if tag_follows and part == _inside(value, "type"):
             tag_follows = False
+            continue
+        if isinstance(part, str) and not isinstance(value, dict | None):  # a text or list has no fields
             continue
         kept.append(part)
         value = _inside(value, part)

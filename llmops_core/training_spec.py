@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from llmops_core import uris
@@ -34,6 +34,23 @@ def _endpoint(text: str, info: ValidationInfo) -> str:
     return text
 
 
+def _each_once(names: tuple[str, ...]) -> str | tuple[str, ...]:
+    """One name in a list is that name: both ways to write it must have one fingerprint."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        context = {"message": f"{twice[0]} is named twice", "expected": "each file once"}
+        raise PydanticCustomError("text", "{message}", context)
+    return names[0] if len(names) == 1 else names
+
+
+def _how_many(given: object) -> str:
+    return "several" if isinstance(given, list | tuple) else "one"
+
+
+FileNames = Annotated[
+    Annotated[FileName, Tag("one")]
+    | Annotated[Listing[FileName], Field(min_length=1, max_length=100), AfterValidator(_each_once), Tag("several")],
+    Discriminator(_how_many),
+]
 Module = Annotated[str, Text(r"^[A-Za-z_][A-Za-z0-9_.]*$", "the name of a module, such as q_proj", 64)]
 S3Uri = Annotated[str, Field(min_length=6, max_length=1024), AfterValidator(_s3)]
 EndpointUrl = Annotated[str, Field(min_length=8, max_length=1024), AfterValidator(_endpoint)]
@@ -143,8 +160,17 @@ class Training(Schedule):
     """Fine-tuning on the model's own data."""
 
     method: Literal["lora", "full", "none"] = Field(description="Adapters, all weights, or no fine-tuning.")
-    train: FileName | None = Field(default=None, description="File under data.path with the rows to train on.")
+    train: FileNames | None = Field(
+        default=None, description="File under data.path with the rows to train on, or a list of such files."
+    )
     lora: Lora | None = Field(default=None, description="Settings of the adapters; only with method lora.")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files to train on, in the order in which their rows are read."""
+        if self.train is None:
+            return ()
+        return (self.train,) if isinstance(self.train, str) else self.train
 
     @model_validator(mode="before")
     @classmethod

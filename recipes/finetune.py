@@ -33,10 +33,9 @@ NOT_WEIGHTS = ("report.json",)
 def finetune(plan: Training, data: Path, base: Path, out: Path) -> dict[str, object]:
     """Train, merge and publish; returns the report. Raises InputError for data or a base model that cannot be used."""
     check_base(base)
-    if plan.method == "none" or plan.train is None:
+    if plan.method == "none":
         return hand_on(base, out, plan.seed)
-    file = data / plan.train
-    questions = read_questions(file)
+    questions = {data / name: read_questions(data / name) for name in plan.files}
 
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -48,7 +47,9 @@ def finetune(plan: Training, data: Path, base: Path, out: Path) -> dict[str, obj
     prepare_torch(plan.seed)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.float32, use_safetensors=True)
-    documents = encode(questions, tokenizer, plan.row_tokens, file)
+    documents = [
+        document for file, rows in questions.items() for document in encode(rows, tokenizer, plan.row_tokens, file)
+    ]
     tuned = with_adapters(model, plan.lora) if plan.lora else None
     if tuned is not None:
         fold_adapters(tuned, plan.tokens_per_step)

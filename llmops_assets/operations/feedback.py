@@ -156,7 +156,7 @@ def _written(folder: Path, curated: CuratedFeedback, finding: Finding) -> Path:
 def _next_step(spec: ModelSpec, rows: Path, count: int) -> str:
     if not count:
         return f"nothing is to be added; what is held waits for a person in {rows.with_name(REPORT)}"
-    data, train = spec.data.path, spec.training.train or "the file to train on"
+    data, train = spec.data.path, " or ".join(spec.training.files) or "the file to train on"
     return (
         f"look through {rows}, append its rows to {train} in {data}, run `dvc add` on it (or mend the DVC stage that "
         "makes it), commit, and let somebody review it; the commit is then released by itself"

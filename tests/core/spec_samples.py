@@ -54,7 +54,7 @@ HUGGING_FACE = {
 S3 = {
     **LOCAL,
     "source": {"type": "s3", "uri": "s3://models/llama/8b", "endpoint": "https://s3.example.com:9000"},
-    "training": {"method": "full", "train": "train.jsonl"},
+    "training": {"method": "full", "train": ["train.jsonl", "feedback.jsonl"]},
 }
 
 FOLDER = {**LOCAL, "source": {"type": "local", "path": "weights/tiny"}}

@@ -21,6 +21,7 @@ FILE = "models/x/model.yaml"
 PLACES = [(name, at) for name, sample in ALL.items() for at, _ in locations(sample)]
 MAPPINGS = [(name, at) for name, sample in ALL.items() for at, value in locations(sample) if isinstance(value, dict)]
 
+TEXT_OR_LIST = {("training", "train")}
 DEMANDED_BY_RULES = {
     "local": {"source.pretrain", "training.train"},
     "huggingface": {"resources.gpu_count"},
@@ -64,9 +65,19 @@ def test_every_field_is_described_for_editors():
 def test_a_value_of_a_wrong_type_is_named(name, at):
     sample = ALL[name]
     value = found_at(sample, at)
-    for wrong in WRONG[type(value)]:
+    kinds = (str, list) if at in TEXT_OR_LIST else (type(value),)
+    for wrong in (wrong for wrong in WRONG[type(value)] if type(wrong) not in kinds):
         problems = problems_of(changed(sample, at, wrong))
         assert any(p.field == field_name(at) or p.field.startswith(f"{field_name(at)}.") for p in problems), problems
+
+
+def test_a_list_with_one_file_was_another_training_than_the_file():
+    one, listed = (load_model_spec(as_bytes(changed(LOCAL, ("training", "train"), it)), FILE) for it in ("a", ["a"]))
+    assert one == listed and one.training.files == ("a",)
+
+
+def test_a_file_of_several_was_not_counted_as_learnt_from():
+    assert load_model_spec(as_bytes(S3), FILE).learnt_from == {"train.jsonl", "feedback.jsonl"}
 
 
 @pytest.mark.parametrize(("name", "at"), PLACES)
@@ -152,6 +163,9 @@ def test_no_value_anywhere_crashes(place, value):
         (LOCAL, ("training", "learning_rate"), 0, "training.learning_rate", "not allowed"),
         (LOCAL, ("training", "train"), "../train.jsonl", "training.train", "another form"),
         (LOCAL, ("training", "train"), ..., "training.train", "needs rows"),
+        (LOCAL, ("training", "train"), [], "training.train", "not allowed"),
+        (LOCAL, ("training", "train"), ["a.jsonl", "../b.jsonl"], "training.train[1]", "another form"),
+        (LOCAL, ("training", "train"), ["a.jsonl", "a.jsonl"], "training.train", "named twice"),
         (LOCAL, ("training", "method"), "full", "training.lora", "not used by method full"),
         (LOCAL, ("training", "method"), "none", "training.train", "nothing is trained"),
         (LOCAL, ("training", "lora"), None, "training.lora", "section is empty"),

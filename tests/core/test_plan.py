@@ -1,5 +1,7 @@
 """A change that must redo work went unseen, or one that must not redid it."""
 
+from dataclasses import replace
+
 import pytest
 
 from llmops_core.plan import STAGES, fingerprints
@@ -53,6 +55,14 @@ def test_another_quantization_did_not_package_again() -> None:
 )
 def test_changed_rows_reached_other_stages_than_those_that_read_them(name: str, first: str) -> None:
     assert changed(inputs(data={**DATA, name: "f" * 32})) == {"dataset"} | after(first)
+
+
+def test_a_second_file_to_train_on_did_not_retrain() -> None:
+    several = with_spec("training", train=("train.jsonl", "more.jsonl"))
+    before = replace(several, data={**DATA, "more.jsonl": "e" * 32})
+    after_it = replace(several, data={**DATA, "more.jsonl": "f" * 32})
+    one, other = fingerprints(before), fingerprints(after_it)
+    assert {stage for stage in STAGES if one[stage] != other[stage]} == {"dataset"} | after("weights")
 
 
 def test_a_folder_tracked_as_one_did_not_count_for_the_files_in_it() -> None:

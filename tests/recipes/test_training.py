@@ -100,6 +100,18 @@ def test_same_seed_same_weights(tmp_path: Path, data: Path, base: Path) -> None:
     assert outs[0].read_bytes() == outs[1].read_bytes()
 
 
+def test_several_files_are_learnt_as_one_with_all_their_rows(tmp_path: Path, data: Path, base: Path) -> None:
+    lines = (data / "train.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "halves").mkdir()
+    (tmp_path / "halves" / "a.jsonl").write_bytes(b"".join(lines[:3]))
+    (tmp_path / "halves" / "b.jsonl").write_bytes(b"".join(lines[3:]))
+    outs = []
+    for name, folder, train in (("one", data, "train.jsonl"), ("two", tmp_path / "halves", ["a.jsonl", "b.jsonl"])):
+        (tmp_path / name).mkdir()
+        outs.append(run_finetune(tmp_path / name, folder, base, steps=5, train=train)[1] / "model.safetensors")
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
 def test_method_none_hands_the_base_on(tmp_path: Path, data: Path, base: Path) -> None:
     config = configured(tmp_path, {"method": "none"})
     arguments = ["--config", config, "--data", str(data), "--base", str(base), "--out", str(tmp_path / "out")]
