@@ -71,3 +71,20 @@ class Places(Strict):
     mlflow: MlflowServer | None = Field(default=None, description="The registry; an embedded MLflow if absent.")
     dvc_remote: Bucket | None = Field(default=None, description="Where DVC fetches data; only its cache if absent.")
     artifacts: Bucket | None = Field(default=None, description="Where artefacts go; the state folder if absent.")
+
+
+class Webhook(Strict):
+    """Whose pushes make the repository sensor look at once. A host without a secret here is not heard at all."""
+
+    github: Secret | None = Field(default=None, description="Where the secret of GitHub's webhook is read.")
+    gitlab: Secret | None = Field(
+        default=None,
+        description="Where GitLab's signing token (it begins with whsec_) or secret token is read.",
+    )
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> Self:
+        if self.github is None and self.gitlab is None:
+            message = "a webhook without a secret hears nobody; name one, or remove the section"
+            refuse([Violation((), None, "github or gitlab with a secret", message)])
+        return self

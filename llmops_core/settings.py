@@ -16,7 +16,7 @@ from llmops_core import uris
 from llmops_core.canary_policy import CanaryPolicy, Margin, Rate
 from llmops_core.errors import InputError, Problem
 from llmops_core.fields import Label, Listing, RelativePath, Strict, Text, Violation, refuse
-from llmops_core.platform_settings import Places
+from llmops_core.platform_settings import Places, Webhook
 from llmops_core.problems import problems_of
 from llmops_core.strict_yaml import Document, load
 
@@ -185,6 +185,7 @@ class Settings(Strict):
         default=(), max_length=100, description="Inner hosts (host or host:port) that inputs may name, also over http."
     )
     notify: Notify | None = Field(default=None, description="Where people are told.")
+    webhook: Webhook | None = Field(default=None, description="Pushes that make the repository sensor look at once.")
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:

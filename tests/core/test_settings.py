@@ -49,6 +49,7 @@ FULL = {
     "staging_tests": {"concurrency": [1, 5], "requests": 200, "min_success_rate": 0.95, "max_p95_seconds": 5.5},
     "allowed_endpoints": ["minio:9000", "mlflow.llmops"],
     "notify": {"channel": "#llm-production"},
+    "webhook": {"github": {"file": "/run/secrets/github"}, "gitlab": {"env": "GITLAB_WEBHOOK"}},
 }
 PLACES = [at for at, _ in locations(FULL)]
 MAPPINGS = [(), *(at for at, value in locations(FULL) if isinstance(value, dict))]
@@ -141,6 +142,8 @@ def test_no_value_anywhere_crashes(at, value):
         (("approvals", "signers"), "../signers", "approvals.signers", "leave"),
         (("approvals", "sign_locally"), True, "approvals.sign_locally", "only an environment on this machine"),
         (("slos", "availability"), 1, "slos.availability", ""),
+        (("webhook",), {}, "webhook", "hears nobody"),
+        (("webhook", "github"), {}, "webhook.github", "neither"),
         (("staging_tests", "concurrency"), [0], "staging_tests.concurrency[0]", ""),
     ],
 )
