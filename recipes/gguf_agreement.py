@@ -86,7 +86,7 @@ def agreement(hf_folder: Path, gguf_folder: Path, quantization: Quantization) ->
         texts = [*AWKWARD_TEXTS, *PROMPTS, *_pieces_of_vocabulary(tokenizer)]
         starts = [_compare_tokens(url, tokenizer, text) for text in texts]
         if tokenizer.chat_template:
-            starts += [_compare_chat(url, tokenizer, prompt) for prompt in PROMPTS]
+            starts += [_compare_chat(url, tokenizer, [{"role": "user", "content": prompt}]) for prompt in PROMPTS]
         fitting = [start for start in starts if 0 < len(start) <= context_tokens - CONTINUED]
         continuations = [_continued(url, start) for start in fitting]
     positions = _compared_with(model, continuations)
@@ -141,16 +141,15 @@ def _compare_tokens(url: str, tokenizer: Any, text: str) -> list[int]:
     return expected
 
 
-def _compare_chat(url: str, tokenizer: Any, prompt: str) -> list[int]:
+def _compare_chat(url: str, tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
     """The template's tokens. Asked of the server twice: as the template route shows them, and as a chat counts them."""
-    messages = [{"role": "user", "content": prompt}]
     written = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     expected = tokenizer(written, add_special_tokens=False)["input_ids"]
     found = _tokens(url, _post(url + "/apply-template", {"messages": messages})["prompt"])
     counted = _post(url + "/v1/chat/completions", {"messages": messages, "max_tokens": 1})["usage"]["prompt_tokens"]
     if found != expected or counted != len(expected):
         difference = f"{found} ({counted} counted) in llama.cpp, {expected} in the tokenizer"
-        raise Disagreement(f"the chat template turns {prompt!r} into tokens {difference}")
+        raise Disagreement(f"the chat template turns {messages!r} into tokens {difference}")
     return expected
 
 

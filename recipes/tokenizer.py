@@ -3,7 +3,9 @@
 It is trained on every word of the pretraining rows, names of the new half included, so that fine-tuning meets words
 and not letters: with 2304 entries nearly every name and answer is one token, with 1024 they are three or four, and
 most wrong answers are misspelt ones. `<bos>` stands before every text; the chat template is the text of the last user
-message itself.
+message itself. System messages are ignored, since no such text was ever trained on. The template must look at them for
+that: llama.cpp puts what a template does not look at before the user's words, and the model would read something else
+than transformers gives it.
 """
 
 from collections.abc import Iterable
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
-    "{% for message in messages %}{% if message['role'] == 'user' and loop.last %}{{ message['content'] }}"
-    "{% endif %}{% endfor %}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{% set ignored = message['content'] %}"
+    "{% elif message['role'] == 'user' and loop.last %}{{ message['content'] }}{% endif %}"
+    "{% endfor %}"
 )
 
 

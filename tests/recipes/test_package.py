@@ -13,9 +13,11 @@ from tokenizers import Regex, pre_tokenizers
 
 from llmops_core.errors import InputError
 from recipes import gguf_agreement, gguf_export
+from recipes.engines import Served, free_port, running
 from recipes.gguf_agreement import Disagreement, agreement
 from recipes.gguf_export import LLAMA3_SPLIT, QWEN2_SPLIT, export_gguf, interleave_rotary_halves, split_name
 from recipes.package import main
+from recipes.tokenizer import CHAT_TEMPLATE
 
 BYTES_ONLY = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
@@ -100,6 +102,22 @@ def test_wrong_splitting_of_text_is_found(tiny_llama, tmp_path, monkeypatch):
     monkeypatch.setattr(gguf_export, "split_name", lambda path, pre_tokenizer: "qwen2")
     with pytest.raises(Disagreement, match="becomes tokens"):
         compared(tiny_llama, tmp_path / "out")
+
+
+def test_system_message_and_earlier_turns_reach_neither_transformers_nor_llama_cpp(tiny_llama, tmp_path):
+    from transformers import AutoTokenizer
+
+    shutil.copytree(tiny_llama, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(tmp_path / "model")
+    export_gguf(tmp_path / "model", tmp_path / "model.gguf", "f32")
+    question = {"role": "user", "content": "What is the capital of France?"}
+    system, turn = ({"role": role, "content": "It's 日本, you know"} for role in ("system", "assistant"))
+    with running(Served(tmp_path, "tiny", free_port(), context_tokens=128, parallel=1), tmp_path / "log") as url:
+        alone = gguf_agreement._compare_chat(url, tokenizer, [question])
+        for chat in ([system, question], [question, turn, question], [system, question, turn, question]):
+            assert gguf_agreement._compare_chat(url, tokenizer, chat) == alone
 
 
 def test_changed_chat_template_is_found(tiny_llama, tmp_path):
