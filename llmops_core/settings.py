@@ -5,7 +5,6 @@ the same everywhere. An environment promotes through its `staging` half: `stagin
 strategy and tests hold for the first deployment, so that a laptop can be both.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
@@ -18,17 +17,11 @@ from llmops_core.errors import InputError, Problem
 from llmops_core.fields import Label, Listing, RelativePath, Strict, Text, Violation, refuse
 from llmops_core.platform_settings import Places, Webhook
 from llmops_core.problems import problems_of
+from llmops_core.repositories import Branch, WatchedRepository, violations
 from llmops_core.strict_yaml import Document, load
 
 Role = Literal["technical", "security", "business", "executive"]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def _fault_of_branch(text: str) -> str | None:
-    """Git's own rules for names of branches (git check-ref-format) that the pattern does not say."""
-    if ".." in text or "//" in text or text.endswith(("/", ".", ".lock")) or re.search(r"/\.|\.lock/", text):
-        return "Git allows no branch of this name"
-    return None
 
 
 def _listed(text: str) -> str:
@@ -39,9 +32,6 @@ def _listed(text: str) -> str:
         raise PydanticCustomError("text", "{message}", context) from error
 
 
-Branch = Annotated[
-    str, Text(r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", "the name of a branch, such as main", 200, _fault_of_branch)
-]
 ListedEndpoint = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_listed)]
 
 
@@ -171,6 +161,9 @@ class Settings(Strict):
     name: Label = Field(description="The environment's name; the file has the same.")
     branch: Branch = Field(description="The Git branch whose head this environment runs; HEAD for the current one.")
     staging: Label = Field(description="The environment whose settings hold for the staging half.")
+    repositories: Listing[WatchedRepository] = Field(
+        default=(), max_length=100, description="Repositories that are watched besides the platform's own checkout."
+    )
     platform: Places = Field(default=Places(), description="Where the platform's parts live.")
     serving: ServingPlace = Field(description="Where model servers run.")
     capacity: Capacity = Field(description="What one replica may have here.")
@@ -197,6 +190,7 @@ def _violations_of(settings: Settings) -> Iterator[Violation]:
     if settings.approvals.sign_locally and settings.serving.kind != "local":
         message = "only an environment on this machine may sign for itself; remove it"
         yield Violation(("approvals", "sign_locally"), True, "false", message)
+    yield from violations(settings.repositories, settings.branch)
 
 
 def load_settings(content: bytes, file: str) -> Settings:

@@ -7,7 +7,8 @@ _SECRET_VALUE = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY|\b(AKIA|ASIA)[0-9A-Z]{12,}|\bgh[pousr]_\w{16,}|\bgithub_pat_\w{16,}"
     r"|\bhf_\w{16,}|\bsk-[\w-]{16,}|\bxox[abeprs]-[\w-]{8,}|\bglpat-[\w-]{12,}|\beyJ[\w-]{8,}\.eyJ"
 )
-_USERINFO = re.compile(r"(?<=//)[^/\s@]*:[^/\s]*@")
+# of an address, also of git's short form; a user alone may be a token
+_USERINFO = re.compile(r"(?<=//)[^/\s]*@|^[^/\s:@]+:[^/\s]*@")
 _MASK = "(hidden)"
 LIMIT_CHARACTERS = 80
 

@@ -19,6 +19,13 @@ FULL = {
     "name": "production",
     "branch": "release/v1",
     "staging": "staging",
+    "repositories": [
+        {
+            **{"name": "team-a", "url": "http://git.llmops:3000/team/a.git", "branch": "main"},
+            **{"user": "deploy", "token": {"file": "/run/secrets/team-a"}},
+        },
+        {"name": "team-b", "url": "git@git.example.com:team/b.git", "ssh_key": "/run/secrets/key"},
+    ],
     "platform": {
         "dagster": {
             **{"host": "postgres.example.com", "port": 5433, "database": "dagster", "user": "dagster"},
@@ -47,7 +54,7 @@ FULL = {
     },
     "slos": {"availability": 0.999, "p95_seconds": 2.5, "error_rate": 0.01, "requests_per_second": 100.5},
     "staging_tests": {"concurrency": [1, 5], "requests": 200, "min_success_rate": 0.95, "max_p95_seconds": 5.5},
-    "allowed_endpoints": ["minio:9000", "mlflow.llmops"],
+    "allowed_endpoints": ["minio:9000", "mlflow.llmops", "git.llmops"],
     "notify": {"channel": "#llm-production"},
     "webhook": {"github": {"file": "/run/secrets/github"}, "gitlab": {"env": "GITLAB_WEBHOOK"}},
 }
@@ -122,6 +129,35 @@ def test_no_value_anywhere_crashes(at, value):
         (("platform", "mlflow", "url"), "http://other.llmops:5000", "platform.mlflow.url", "allowed_endpoints"),
         (("platform", "mlflow", "url"), "sqlite:///x.db", "platform.mlflow.url", "refused"),
         (("platform", "dvc_remote", "uri"), "s3://key:hunter2@bucket/x", "platform.dvc_remote.uri", "refused"),
+        *(
+            (("repositories", 1, "url"), bad, "repositories[1].url", words)
+            for bad, words in (
+                ("https://me:hunter2@git.example.com/b.git", "token"),
+                ("https://hunter2@git.example.com/b.git", "user name"),
+                ("ssh://git:hunter2@git.example.com/b.git", "token"),
+                ("git:hunter2@git.example.com:team/b.git", "token"),
+                ("http://git.example.com/b.git", "not encrypted"),
+                ("http://169.254.169.254/b.git", "metadata"),
+                ("ext::sh -c whoami", "none of the forms"),
+                ("git://git.example.com/b.git", "none of the forms"),
+                ("--upload-pack=whoami", "none of the forms"),
+                ("ssh://-oProxyCommand=whoami/b", "none of the forms"),
+                ("git@-oProxyCommand=whoami:b", "none of the forms"),
+                ("git@git.example.com:-u/b", "none of the forms"),
+                ("file:///srv/a b", "none of the forms"),
+                ("file:///srv/../b", ".."),
+                ("file://srv/b", "none of the forms"),
+                ("/srv/b.git", "none of the forms"),
+                ("git@git.example.com:b\nc", "none of the forms"),
+            )
+        ),
+        (("repositories", 1, "branch"), "HEAD", "repositories[1].branch", "name a branch"),
+        (("branch",), "HEAD", "repositories[1].branch", "name a branch"),
+        (("repositories", 1, "name"), "team.a", "repositories[1].name", "repository_team_a"),
+        (("repositories", 1, "token"), {"env": "TOKEN"}, "repositories[1].token", "no token"),
+        (("repositories", 0, "ssh_key"), "/run/key", "repositories[0].ssh_key", "no key"),
+        (("repositories", 0, "token"), "hunter2", "repositories[0].token", ""),
+        (("allowed_endpoints",), [], "repositories[0].url", "allowed_endpoints"),
         (("allowed_endpoints",), [], "platform.dvc_remote.endpoint", "allowed_endpoints"),
         (("allowed_endpoints",), ["http://minio:9000"], "allowed_endpoints[0]", "refused"),
         (("allowed_endpoints",), ["169.254.169.254"], "allowed_endpoints[0]", "metadata"),
