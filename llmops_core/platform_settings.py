@@ -20,6 +20,7 @@ HostName = Annotated[
     Text(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", "the name or address of a host", 253),
 ]
 Identifier = Annotated[str, Text(r"^[A-Za-z_][A-Za-z0-9_-]*$", "a name of letters, digits, _ and -", 63)]
+Region = Annotated[str, Text(r"^[a-z0-9-]+$", "a region, such as eu-central-1", 32)]
 
 
 class Secret(Strict):
@@ -52,9 +53,7 @@ class Bucket(Strict):
 
     uri: S3Uri = Field(description="The folder, as s3://bucket/prefix.")
     endpoint: EndpointUrl | None = Field(default=None, description="The store's address where it is not AWS.")
-    region: Annotated[str, Text(r"^[a-z0-9-]+$", "a region, such as eu-central-1", 32)] | None = Field(
-        default=None, description="The store's region."
-    )
+    region: Region | None = Field(default=None, description="The store's region.")
 
 
 class MlflowServer(Strict):

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from llmops_core import uris
+from llmops_core.arrival_settings import WatchedPlace, names_taken_twice
 from llmops_core.canary_policy import CanaryPolicy, Margin, Rate
 from llmops_core.errors import InputError, Problem
 from llmops_core.fields import Label, Listing, RelativePath, Strict, Text, Violation, refuse
@@ -179,6 +180,9 @@ class Settings(Strict):
     )
     notify: Notify | None = Field(default=None, description="Where people are told.")
     webhook: Webhook | None = Field(default=None, description="Pushes that make the repository sensor look at once.")
+    arrivals: Listing[WatchedPlace] = Field(
+        default=(), max_length=100, description="Places whose new files become versions of a dataset."
+    )
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
@@ -190,6 +194,7 @@ def _violations_of(settings: Settings) -> Iterator[Violation]:
     if settings.approvals.sign_locally and settings.serving.kind != "local":
         message = "only an environment on this machine may sign for itself; remove it"
         yield Violation(("approvals", "sign_locally"), True, "false", message)
+    yield from names_taken_twice(settings.arrivals)
     yield from violations(settings.repositories, settings.branch)
 
 

@@ -57,6 +57,14 @@ FULL = {
     "allowed_endpoints": ["minio:9000", "mlflow.llmops", "git.llmops"],
     "notify": {"channel": "#llm-production"},
     "webhook": {"github": {"file": "/run/secrets/github"}, "gitlab": {"env": "GITLAB_WEBHOOK"}},
+    "arrivals": [
+        {
+            **{"name": "annotators", "place": "s3://annotations/atlas", "endpoint": "http://minio:9000"},
+            **{"region": "eu-central-1", "model": "atlas-qa", "into": "feedback.jsonl", "settle_seconds": 60.5},
+            "merge": "automatic",
+        },
+        {"name": "ratings", "place": "/srv/ratings", "model": "atlas-qa", "into": "feedback.jsonl"},
+    ],
 }
 PLACES = [at for at, _ in locations(FULL)]
 MAPPINGS = [(), *(at for at, value in locations(FULL) if isinstance(value, dict))]
@@ -180,6 +188,17 @@ def test_no_value_anywhere_crashes(at, value):
         (("slos", "availability"), 1, "slos.availability", ""),
         (("webhook",), {}, "webhook", "hears nobody"),
         (("webhook", "github"), {}, "webhook.github", "neither"),
+        (("arrivals", 1, "place"), "ratings", "arrivals[1].place", "another form"),
+        (("arrivals", 1, "place"), "/srv/../etc", "arrivals[1].place", "holds . or .."),
+        (("arrivals", 0, "place"), "s3://key:hunter2@annotations/x", "arrivals[0].place", "refused"),
+        (("arrivals", 0, "place"), "/srv/x", "arrivals[0].endpoint", "a folder has no such field"),
+        (("arrivals", 0, "place"), "/srv/x", "arrivals[0].region", "a folder has no such field"),
+        (("arrivals", 1, "name"), "annotators", "arrivals[1].name", "another place has this name"),
+        (("arrivals", 1, "name"), "rat-ings", "arrivals[1].name", "another form"),
+        (("arrivals", 1, "into"), "../x.jsonl", "arrivals[1].into", "another form"),
+        (("arrivals", 1, "into"), "feedback.csv", "arrivals[1].into", "JSON Lines"),
+        (("arrivals", 1, "settle_seconds"), 0, "arrivals[1].settle_seconds", ""),
+        (("arrivals", 1, "merge"), "never", "arrivals[1].merge", ""),
         (("staging_tests", "concurrency"), [0], "staging_tests.concurrency[0]", ""),
     ],
 )
