@@ -10,15 +10,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, LlmopsError, Problem, TransientError
+from llmops_core.errors import EnvironmentLacks, IntegrityError
 from llmops_core.training_spec import S3Source
 from llmops_core.uris import S3Location, parse_s3
 from resources.model_folder import is_model_file
+from resources.object_store import NamedPlace
 from resources.outside import retried
 
 CHUNK_BYTES = 2**20
-REFUSED = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401"}
-ABSENT = {"NoSuchBucket", "NoSuchKey", "404"}
 
 
 def download(source: S3Source, folder: Path, credentials: bool) -> dict[str, str]:
@@ -28,27 +27,17 @@ def download(source: S3Source, folder: Path, credentials: bool) -> dict[str, str
     EnvironmentLacks when the disk is too small.
     """
     location = parse_s3(source.uri)
-    client = _client(source, credentials)
-    listed = retried(lambda: _asked(source, lambda: _listed(client, location)))
+    place = NamedPlace("model.yaml", "source.uri", source.uri, source.endpoint)
+    client = place.client(credentials)
+    listed = retried(lambda: place.asked(lambda: _listed(client, location)))
     needed, free = sum(size for _, size in listed.values()), shutil.disk_usage(folder).free
     if needed > free:
         raise EnvironmentLacks(f"{source.uri} needs {needed} bytes, but {folder} has {free} left")
     for name, (etag, _) in listed.items():
         key = f"{location.prefix}/{name}" if location.prefix else name
         wanted = {"Bucket": location.bucket, "Key": key, "IfMatch": etag}
-        retried(lambda wanted=wanted, name=name: _asked(source, lambda: _fetched(client, wanted, folder / name)))
+        retried(lambda wanted=wanted, name=name: place.asked(lambda: _fetched(client, wanted, folder / name)))
     return {name: etag.strip('"') for name, (etag, _) in listed.items()}
-
-
-def _client(source: S3Source, credentials: bool) -> Any:
-    import boto3
-    from botocore import UNSIGNED
-    from botocore.config import Config
-
-    signing = None if credentials else UNSIGNED
-    config = Config(signature_version=signing, retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60)
-    # a session of its own: the shared one would keep credentials that were rotated since
-    return boto3.Session().client("s3", endpoint_url=source.endpoint, config=config)
 
 
 def _listed(client: Any, location: S3Location) -> dict[str, tuple[str, int]]:
@@ -75,35 +64,3 @@ def _fetched(client: Any, wanted: dict[str, str], place: Path) -> None:
     if size != response["ContentLength"] or (is_md5 and md5.hexdigest() != plain):
         found = f"{size} bytes with MD5 {md5.hexdigest()}"
         raise IntegrityError(f"{wanted['Key']} in {wanted['Bucket']} is {found}, the store says {plain}")
-
-
-def _asked(source: S3Source, action: Any) -> Any:
-    """Do it, with the vendor's exceptions in our words."""
-    from botocore import exceptions
-
-    try:
-        return action()
-    except exceptions.ClientError as error:
-        answer = error.response.get("Error", {})
-        raise _meaning(source, str(answer.get("Code", "")), error) from None
-    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
-        raise _meaning(source, "403", None) from None
-    except exceptions.BotoCoreError as error:
-        raise TransientError(f"{source.endpoint or 'S3'} could not be reached ({type(error).__name__})") from None
-
-
-def _meaning(source: S3Source, code: str, error: Any) -> LlmopsError:
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if error else 403
-    if code in REFUSED:
-        message = f"the store refuses access ({code}); give the platform credentials for it in the AWS chain"
-        return InputError(Problem("model.yaml", "source.uri", source.uri, "a folder that may be read", message))
-    if code in ABSENT:
-        return InputError(
-            Problem("model.yaml", "source.uri", source.uri, "a folder there", f"it is not there ({code})")
-        )
-    if code == "PreconditionFailed":
-        return TransientError(f"{source.uri} was changed while it was read")
-    if status == 429 or status >= 500 or code == "SlowDown":
-        return TransientError(f"{source.endpoint or 'S3'} cannot answer now ({code})")
-    message = f"the store refuses the request ({code})"
-    return InputError(Problem("model.yaml", "source.uri", source.uri, "a folder there", message))
