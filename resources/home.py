@@ -45,6 +45,10 @@ class Home:
         return self.port_base + 4
 
     @property
+    def intake_port(self) -> int:
+        return self.port_base + 5
+
+    @property
     def gateway_url(self) -> str:
         return f"http://{HOST}:{self.gateway_port}"
 
@@ -55,6 +59,10 @@ class Home:
     @property
     def mlflow_url(self) -> str:
         return f"http://{HOST}:{self.mlflow_port}"
+
+    @property
+    def intake_url(self) -> str:
+        return f"http://{HOST}:{self.intake_port}"
 
     @property
     def ledger_url(self) -> str:

@@ -1,4 +1,5 @@
-"""The platform's own programs on one machine: the registry, the code location, the daemon and the UI.
+"""The platform's own programs on one machine: the registry, the code location, the daemon, the UI, and the intake of
+push webhooks where the settings name a secret for one.
 
 One code server is shared by the UI and the daemon, so that the project is imported once and not three times. The
 gateway and the model servers are kept by their own doors (traffic.py, serving.py).
@@ -10,19 +11,22 @@ import shutil
 import sys
 from pathlib import Path
 
+from llmops_core.errors import EnvironmentLacks
+from llmops_core.platform_settings import Webhook
 from resources.home import HOST, Home
 from resources.mlflow_server import mlflow_command, mlflow_environment
 from resources.processes import Program
 from resources.publishing import publish_text
 
 LOCATION = "llmops_assets"
+INTAKE = "intake"
 CODE_SERVER = ("dagster", "api", "grpc", "-m", "llmops_assets.definitions", "--inject-env-vars-from-instance")
 # ticks that decided nothing are kept for a day, others for a month: SQLite would fill up otherwise
 TICK_RETENTION_DAYS = {"skipped": 1, "started": 30, "success": 30, "failure": 30}
 
 
-def platform_programs(home: Home) -> list[Program]:
-    """In the order in which they are started."""
+def platform_programs(home: Home, webhook: Webhook | None) -> list[Program]:
+    """In the order in which they are started. Raises EnvironmentLacks for a secret that no variable holds."""
     write_dagster_instance(home)
     variables = _environment(home)
     workspace = str(home.root / "dagster" / "workspace.yaml")
@@ -32,8 +36,18 @@ def platform_programs(home: Home) -> list[Program]:
         "daemon": ["dagster-daemon", "run", "-w", workspace],
         "dagster": ["dagster-webserver", "-h", HOST, "-p", str(home.dagster_port), "-w", workspace],
     }
+    own: dict[str, dict[str, str]] = {}
+    if webhook is not None:
+        commands[INTAKE] = [sys.executable, "-m", "llmops_assets.intake", "--port", str(home.intake_port)]
+        own[INTAKE] = _named_variables(webhook)
     return [
-        Program(name, (_installed(command[0]), *command[1:]), home.repository, variables, stop_wait_seconds=15)
+        Program(
+            name,
+            (_installed(command[0]), *command[1:]),
+            home.repository,
+            variables | own.get(name, {}),
+            stop_wait_seconds=15,
+        )
         for name, command in commands.items()
     ]
 
@@ -73,6 +87,15 @@ def _environment(home: Home) -> dict[str, str]:
         **mlflow_environment(home.folder("mlflow")),
         "DAGSTER_DISABLE_TELEMETRY": "true",
     }
+
+
+def _named_variables(webhook: Webhook) -> dict[str, str]:
+    """The variables of this shell that hold the webhooks' secrets: a supervised program has no shell of its own."""
+    names = [secret.env for secret in (webhook.github, webhook.gitlab) if secret is not None and secret.env]
+    for name in names:
+        if not os.environ.get(name):
+            raise EnvironmentLacks(f"the settings read a webhook's secret from the variable {name}, which is not set")
+    return {name: os.environ[name] for name in names}
 
 
 def _search_path() -> str:

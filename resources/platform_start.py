@@ -14,7 +14,7 @@ from pathlib import Path
 from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
 from llmops_core.routing import Deployment
 from resources.home import HOST, Home
-from resources.platform_programs import platform_programs
+from resources.platform_programs import INTAKE, platform_programs
 from resources.publishing import publish_text
 from resources.wiring import Platform
 
@@ -37,12 +37,17 @@ class Part:
     answers: Callable[[], bool]
 
 
-def parts(home: Home) -> list[Part]:
-    return [
+def parts(platform: Platform) -> list[Part]:
+    home = platform.home
+    found = [
         Part("gateway", "gateway", home.gateway_port, home.gateway_url, lambda: _answers(f"{home.gateway_url}/health")),
         Part("MLflow", "mlflow", home.mlflow_port, home.mlflow_url, lambda: _answers(f"{home.mlflow_url}/health")),
         Part("Dagster", "dagster", home.dagster_port, home.dagster_url, lambda: _dagster_loaded(home.dagster_url)),
     ]
+    if platform.settings.webhook is not None:
+        page = f"{home.intake_url}/health"
+        found.append(Part("webhooks", INTAKE, home.intake_port, f"{home.intake_url}/webhooks", lambda: _answers(page)))
+    return found
 
 
 def start(platform: Platform) -> Iterator[str]:
@@ -52,21 +57,23 @@ def start(platform: Platform) -> Iterator[str]:
     with the last lines of its log. A model that does not come up is told of only: the others are not held up by it.
     """
     home = platform.home
+    programs = platform_programs(home, platform.settings.webhook)
     _settle_ports(platform)
     platform.processes.start()  # also ends what a killed keeper left behind on our own ports
+    if platform.settings.webhook is None:
+        platform.processes.remove(INTAKE)
     alive = {state.name for state in platform.processes.programs() if state.alive}
-    for part in parts(home):
+    for part in parts(platform):
         if part.program not in alive:
             _refuse_foreign_port(part.name, part.port)
     if "code" not in alive:
         _refuse_foreign_port("the code location", home.code_port)
     models = platform.serving.start() if platform.settings.serving.kind == "local" else []
     platform.gateway.start(models)
-    programs = platform_programs(home)
-    _make_dagster_storage(home, programs[-1].environment)
+    _make_dagster_storage(home, programs[0].environment)
     for program in programs:
         platform.processes.put(program)
-    for part in parts(home):
+    for part in parts(platform):
         seconds = _wait(platform, part)
         yield f"{part.name} answers at {part.url} after {seconds:.0f} s"
     for deployment in models:
@@ -79,7 +86,7 @@ def stop(platform: Platform) -> None:
 
 def running(platform: Platform) -> bool:
     """Whether every part answers now."""
-    return _ours(platform) and all(part.answers() for part in parts(platform.home))
+    return _ours(platform) and all(part.answers() for part in parts(platform))
 
 
 def _settle_ports(platform: Platform) -> None:

@@ -103,6 +103,6 @@ def _print(summary: Summary, outcome: Outcome, clock: Clock, links: list[Link], 
     rows = [(name, f"{seconds:.1f}") for name, seconds in {**clock.phases, **steps}.items()]
     print_table("Time", ("step", "seconds"), rows)
     print_table("Release", ("what", "value"), summary.rows())
-    print_table("Open now", ("page", "address"), [(part.name, part.url) for part in parts(doors.home)])
+    print_table("Open now", ("page", "address"), [(part.name, part.url) for part in parts(doors)])
     if not outcome.reached:
         click.secho(f"{summary.model} is not in production: {outcome.reason}", fg="red", err=True)

@@ -19,6 +19,6 @@ def command(as_json: bool) -> None:
     begun = time.monotonic()
     for line in start(doors):
         click.echo(line, err=as_json)
-    urls = {part.name: part.url for part in parts(doors.home)}
+    urls = {part.name: part.url for part in parts(doors)}
     document = {"urls": urls, "seconds": round(time.monotonic() - begun, 1)}
     show(document, as_json, lambda: click.secho(f"The platform is up after {document['seconds']} s.", fg="green"))

@@ -23,7 +23,7 @@ def free_port() -> int:
 def free_port_base() -> int:
     """A base whose gateway, admin and first server ports are free."""
     for base in range(_first(), _first() + FOR_A_WORKER // 2, PLATFORM_STEP):
-        if all(_is_free(base + offset) for offset in (0, 1, 2, 3, 4, 10, 11, 12)):
+        if all(_is_free(base + offset) for offset in (0, 1, 2, 3, 4, 5, 10, 11, 12)):
             return base
     raise RuntimeError("no free range of ports")
 

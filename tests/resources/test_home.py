@@ -51,4 +51,5 @@ def test_a_port_that_cannot_be_was_taken(clone: Path, base: str) -> None:
 def test_two_parts_shared_a_port(clone: Path) -> None:
     home = home_from({}, clone)
     ports = [home.gateway_port, home.dagster_port, home.mlflow_port, home.envoy_admin_port, home.code_port]
-    assert len(set(ports)) == 5 and max(ports) < home.port_base + 10  # the model servers begin there
+    ports.append(home.intake_port)
+    assert len(set(ports)) == 6 and max(ports) < home.port_base + 10  # the model servers begin there

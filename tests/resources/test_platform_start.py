@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError, TransientError
+from llmops_core.platform_settings import Secret, Webhook
 from resources import platform_start
 from resources.home import Home
 from resources.platform_programs import platform_programs, write_dagster_instance
@@ -94,7 +95,7 @@ def test_nothing_listening_counted_as_up() -> None:
 
 def test_programs_were_told_of_another_platform(tmp_path: Path) -> None:
     home = Home(ROOT, tmp_path, 9100, "local")
-    programs = {program.name: program for program in platform_programs(home)}
+    programs = {program.name: program for program in platform_programs(home, None)}
     assert list(programs) == ["mlflow", "code", "daemon", "dagster"]
     for program in programs.values():
         assert Path(program.command[0]).is_absolute()
@@ -102,6 +103,32 @@ def test_programs_were_told_of_another_platform(tmp_path: Path) -> None:
         assert (variables["LLMOPS_HOME"], variables["LLMOPS_PORT_BASE"]) == (str(tmp_path), "9100")
         assert variables["DAGSTER_HOME"] == str(tmp_path / "dagster")
     assert "9104" in programs["code"].command and "9101" in programs["dagster"].command
+
+
+def test_webhooks_were_heard_without_a_secret_or_not_with_one(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = Webhook(github=Secret(env="GITHUB_WEBHOOK"), gitlab=Secret(file="/run/secrets/gitlab"))
+    monkeypatch.delenv("GITHUB_WEBHOOK", raising=False)
+    with pytest.raises(EnvironmentLacks, match="variable GITHUB_WEBHOOK, which is not set"):
+        platform_programs(platform.home, webhook)
+    monkeypatch.setenv("GITHUB_WEBHOOK", "hunter2")
+    *others, intake = platform_programs(platform.home, webhook)
+    assert intake.name == "intake" and intake.environment["GITHUB_WEBHOOK"] == "hunter2"
+    assert str(platform.home.intake_port) in intake.command and "hunter2" not in intake.command
+    assert all("GITHUB_WEBHOOK" not in program.environment for program in others)
+    assert "webhooks" not in [part.name for part in parts(platform)]
+    heard = Platform(platform.home, platform.settings.model_copy(update={"webhook": webhook}))
+    assert parts(heard)[-1].url == f"{platform.home.intake_url}/webhooks"
+
+
+def test_the_intake_outlived_the_secrets_it_had(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform_start, "_answers", lambda url: True)
+    monkeypatch.setattr(platform_start, "_dagster_loaded", lambda url: True)
+    platform.processes.start()
+    platform.processes.put(Program("intake", ("sleep", "1000"), ROOT))
+    list(start(platform))
+    assert platform.processes.state_of("intake") is None
 
 
 def test_two_releases_of_one_model_ran_at_once_or_ticks_filled_the_disk(tmp_path: Path) -> None:
@@ -134,7 +161,7 @@ def moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     """Opens a platform of one state folder on a base of ports: a real keeper and gateway, small servers as models, and
     neither Dagster nor MLflow."""
     idle = Program("idle", ("sleep", "1000"), ROOT)
-    monkeypatch.setattr(platform_start, "platform_programs", lambda home: [idle])
+    monkeypatch.setattr(platform_start, "platform_programs", lambda home, webhook: [idle])
     monkeypatch.setattr(platform_start, "_make_dagster_storage", lambda home, programs: None)
     monkeypatch.setattr(platform_start, "parts", lambda home: parts(home)[:1])
     opened: list[Platform] = []

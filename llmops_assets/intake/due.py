@@ -1,0 +1,109 @@
+"""Making a tick of a sensor due at once, without its cursor ever being at risk.
+
+Dagster has no call for it. Its daemon looks every five seconds which sensors are due, which a sensor is when its last
+tick began longer ago than its interval; when that was stands in one record together with the cursor. So here both times
+are taken out of that record, as if the sensor had never ticked, and the daemon's next look starts a tick. Why no cursor
+can be lost, whatever happens between any two steps:
+
+- The record is replaced only if it is, to the letter, the one that was read (compare and swap, one statement in SQLite
+  and PostgreSQL alike). What the daemon or a person wrote meanwhile stays.
+- The daemon writes the record when a tick begins and when it ends, each time with the cursor that it knows then. This
+  may undo what was written here, never the other way round.
+
+What was undone is written again, once a second, until a tick has begun after the push. So a push in the middle of a
+tick, which may have looked already, gets a tick of its own. If all this fails, the sensor's interval still holds.
+"""
+
+import logging
+import threading
+import time
+
+from dagster import DagsterInstance
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import InstigatorState, SensorInstigatorData
+from dagster._core.storage.schedules.schema import InstigatorsTable
+from dagster._core.storage.schedules.sql_schedule_storage import SqlScheduleStorage
+from dagster._serdes import deserialize_value, serialize_value
+from dagster_shared.error import DagsterError
+from sqlalchemy import select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+SENSORS = "repository"  # what the names of the sensors that look at repositories begin with
+PAUSE_SECONDS = 1.0
+ATTEMPTS = 300  # a tick that takes longer than this is followed by one when the sensor's interval says so
+
+log = logging.getLogger("llmops.intake")
+
+
+class DueTicks:
+    """Asked any number of times, a thread of its own makes the sensors due until they have ticked."""
+
+    def __init__(self, instance: DagsterInstance) -> None:
+        self._instance = instance
+        self._asked = threading.Event()
+
+    def ask(self) -> None:
+        """Returns at once."""
+        self._asked.set()
+
+    def start(self) -> None:
+        threading.Thread(target=self._serve, name="due ticks", daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            self._until_begun(time.time())
+
+    def _until_begun(self, since: float) -> None:
+        for _ in range(ATTEMPTS):
+            try:
+                if not make_due(self._instance, since):
+                    return
+            except (SQLAlchemyError, DagsterError) as error:
+                log.warning("Dagster's records cannot be written, it is tried again: %s", error)
+            time.sleep(PAUSE_SECONDS)
+            if self._asked.is_set():
+                return
+
+
+def make_due(instance: DagsterInstance, since: float) -> list[str]:
+    """Makes the repository sensors due whose last tick began before `since` (Unix seconds); returns their names.
+
+    A sensor that is switched off stays off, and one that never ticked is due anyway.
+    """
+    storage = instance.schedule_storage
+    if not isinstance(storage, SqlScheduleStorage):
+        return []
+    table = InstigatorsTable.c
+    query = select(table.selector_id, table.instigator_body).where(table.instigator_type == InstigatorType.SENSOR.value)
+    with storage.connect() as connection:
+        records = connection.execute(query).all()
+    waiting: list[str] = []
+    for selector, text in records:
+        state = deserialize_value(text, InstigatorState)
+        data = state.instigator_data
+        ours = state.is_running and state.instigator_name.startswith(SENSORS)
+        if not ours or not isinstance(data, SensorInstigatorData) or _began(data) >= since:
+            continue
+        waiting.append(state.instigator_name)
+        if _began(data):
+            _replace(storage, selector, text, serialize_value(state.with_data(_never_ticked(data))))
+    return waiting
+
+
+def _began(data: SensorInstigatorData) -> float:
+    """When the last tick began; 0 for none."""
+    return max(data.last_tick_start_timestamp or 0.0, data.last_tick_timestamp or 0.0)
+
+
+def _never_ticked(data: SensorInstigatorData) -> SensorInstigatorData:
+    return data._replace(last_tick_timestamp=None, last_tick_start_timestamp=None)
+
+
+def _replace(storage: SqlScheduleStorage, selector: str, read: str, new: str) -> None:
+    """Writes the record unless somebody else did since it was read."""
+    table = InstigatorsTable.c
+    same = (table.selector_id == selector) & (table.instigator_body == read)
+    with storage.connect() as connection:
+        connection.execute(update(InstigatorsTable).where(same).values(instigator_body=new))
