@@ -5,7 +5,6 @@ is decided again, which starts no run twice.
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,10 +26,13 @@ class Cursor:
         return canonical_json(asdict(self)).decode()
 
 
+_ADAPTER = TypeAdapter(Cursor)  # making one takes longer than the rest of an idle tick
+
+
 def read_cursor(text: str | None) -> Cursor | None:
     """The cursor, or None when nothing is known or other rules held."""
     try:
-        found = cast(Any, TypeAdapter(Cursor)).validate_json(text or "")
+        found = _ADAPTER.validate_json(text or "")
     except ValidationError:
         return None
     return found if found.rules == RULES else None

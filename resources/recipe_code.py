@@ -15,11 +15,11 @@ class RecipeCode:
     def __init__(self, source: SourceRepository) -> None:
         self._source = source
         self._known: dict[tuple[str | None, ...], dict[str, str]] = {}
+        self._newest: tuple[str, tuple[str | None, ...]] = ("", ())
 
     def of(self, revision: str, recipe: str) -> dict[str, str]:
         """{path or package: digest or version}. Raises InputError when the recipe does not exist."""
-        ids = (self._source.tree_id(revision, path) for path in (*PROJECT_PACKAGES, *LOCKS))
-        key = (recipe, *ids)
+        key = (recipe, *self._state(revision))
         if (known := self._known.get(key)) is not None:
             return known
         files, packages = closure(f"recipes.{recipe}", lambda path: self._source.read(revision, path))
@@ -27,3 +27,11 @@ class RecipeCode:
         while len(self._known) >= KEPT:
             self._known.pop(next(iter(self._known)))
         return self._known.setdefault(key, {**files, **locked_versions(lock, packages)})
+
+    def _state(self, revision: str) -> tuple[str | None, ...]:
+        """Git's ids of the code folders and locks; those of the newest revision are kept."""
+        known, ids = self._newest
+        if known != revision or len(revision) != 40:
+            ids = tuple(self._source.tree_id(revision, path) for path in (*PROJECT_PACKAGES, *LOCKS))
+            self._newest = (revision, ids)
+        return ids

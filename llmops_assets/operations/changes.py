@@ -55,7 +55,7 @@ def change_since(platform: Platform, base: str | None, head: str) -> Change:
 def decide(platform: Platform, model: str, change: Change, by: str) -> Decision:
     """Writes what the decision needs to be made only once; launches nothing."""
     head = change.head.revision
-    if platform.source.read(head, f"models/{model}/model.yaml") is None:
+    if not _is_model(platform, model, head):
         return _retire(platform, model, change)
     try:
         release = open_release(platform, model, head)
@@ -105,7 +105,12 @@ def _touched(platform: Platform, base: str, head: str, changed: frozenset[str]) 
     pointed = any(path.endswith(".dvc") or path.endswith(("dvc.lock", "dvc.yaml")) for path in changed)
     moved = _moved(platform.data.tracked(base), platform.data.tracked(head)) if pointed else set[str]()
     reads = {path.split("/")[1]: paths for path, paths in platform.model_reads.at(head).values.items()}
-    return touched(changed, moved, reads, rules)
+    names = touched(changed, moved, reads, rules)
+    return {name for name in names if any(_is_model(platform, name, revision) for revision in (head, base))}
+
+
+def _is_model(platform: Platform, name: str, revision: str) -> bool:
+    return platform.source.tree_id(revision, f"models/{name}/model.yaml") is not None
 
 
 def _moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:

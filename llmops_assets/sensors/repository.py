@@ -5,6 +5,7 @@ cursor, and a text for the tick. A tick that finds the branch where it was costs
 repository fails the tick, which is seen in the UI and tried again.
 """
 
+import time
 from collections.abc import Sequence
 
 from dagster import (
@@ -31,6 +32,7 @@ from resources.wiring import Platform
 
 INTERVAL_SECONDS = 15
 NAME, RUN_KEY_TAG = "repository", "dagster/run_key"
+DECIDING_SECONDS = 20.0
 LONGEST_WAIT_TICKS = 20  # data that no remote has is looked for every tick at first, every five minutes later
 
 
@@ -43,18 +45,20 @@ def repository(context: SensorEvaluationContext, platform: PlatformResource) -> 
         return SkipReason(f"nothing new at {head[:12]}")
     change = change_since(doors, seen.revision if seen else None, head)
     waiting = dict(seen.waiting) if seen else {}
-    due = {model for model, looks in waiting.items() if _is_due(looks)}
-    decisions = [decide(doors, model, change, NAME) for model in sorted({*change.models, *due})]
-    asked = [each.request for each in decisions if each.request and not _has_run(context.instance, each.request)]
-    requests = [_run_request(doors, fact) for fact in asked]
+    due = sorted({*change.models, *(model for model, looks in waiting.items() if _is_due(looks))})
+    decisions = _decided_in_time(doors, due, change)
+    left = due[len(decisions) :]
+    requests = [_run_request(doors, fact) for fact in _to_launch(context.instance, decisions)]
     _supersede(context.instance, requests)
     lines = [_heading(change, seen), *(f"{each.model}: {each.why}" for each in decisions)]
+    if left:
+        lines.append(f"{len(left)} more models are decided in the next tick")
     for line in lines:
         context.log.info(line)
     return SensorResult(
         run_requests=requests,
         skip_reason=None if requests else "\n".join(lines),
-        cursor=str(Cursor(head, waiting=_still_waiting(waiting, decisions))),
+        cursor=str(Cursor(head, waiting=_still_waiting(waiting, decisions) | dict.fromkeys(left, 0))),
         dynamic_partitions_requests=_new_partitions(context.instance, decisions),
     )
 
@@ -63,23 +67,33 @@ def _run_request(platform: Platform, request: Fact) -> RunRequest:
     return RunRequest(run_key=run_key(request), partition_key=request.model, tags=tags_of(platform, request))
 
 
-def _has_run(instance: DagsterInstance, request: Fact) -> bool:
-    """Was a run launched for this request? Dagster would not launch it again, but the tick would say it did."""
-    return bool(instance.get_runs(RunsFilter(tags={RUN_KEY_TAG: run_key(request)}), limit=1))
+def _decided_in_time(platform: Platform, names: Sequence[str], change: Change) -> list[Decision]:
+    """Decisions for the first of these models, as many as fit; Dagster gives up a tick that takes a minute."""
+    until = time.monotonic() + DECIDING_SECONDS
+    decisions: list[Decision] = []
+    for name in names:
+        decisions.append(decide(platform, name, change, NAME))
+        if time.monotonic() > until:
+            break
+    return decisions
+
+
+def _to_launch(instance: DagsterInstance, decisions: Sequence[Decision]) -> list[Fact]:
+    """The requests without a run. Dagster would launch none twice, but the tick would say that it did."""
+    again = (each.request for each in decisions if each.verb == "nothing" and each.request is not None)
+    known = {one.sequence for one in again if instance.get_runs(RunsFilter(tags={RUN_KEY_TAG: run_key(one)}), limit=1)}
+    return [each.request for each in decisions if each.request is not None and each.request.sequence not in known]
 
 
 def _supersede(instance: DagsterInstance, requests: Sequence[RunRequest]) -> None:
     """Ends releases of the same models that wait in the queue: a newer one holds their change too. What runs goes on;
     the queue lets a model's next release start only after it."""
-    for request in requests:
-        wanted = RunsFilter(
-            job_name=release.name,
-            statuses=[DagsterRunStatus.QUEUED],
-            tags={PARTITION_TAG: str(request.partition_key)},
-        )
-        for run in instance.get_runs(wanted):
-            if run.tags.get(GENERATION_TAG) not in (None, request.tags[GENERATION_TAG]):
-                instance.report_run_canceled(run, message=f"superseded by {request.tags[REVISION_TAG][:12]}")
+    newer = {str(request.partition_key): request.tags for request in requests}
+    queued = RunsFilter(job_name=release.name, statuses=[DagsterRunStatus.QUEUED])
+    for run in instance.get_runs(queued) if requests else ():
+        tags = newer.get(run.tags.get(PARTITION_TAG, ""))
+        if tags is not None and run.tags.get(GENERATION_TAG) not in (None, tags[GENERATION_TAG]):
+            instance.report_run_canceled(run, message=f"superseded by {tags[REVISION_TAG][:12]}")
 
 
 def _heading(change: Change, seen: Cursor | None) -> str:
@@ -100,7 +114,7 @@ def _heading(change: Change, seen: Cursor | None) -> str:
 
 
 def _is_due(looks: int) -> bool:
-    """At the 1st, 2nd, 4th, 8th, 16th look, then every LONGEST_WAIT_TICKS."""
+    """At once when it was not looked at; after 1, 2, 4, 8 and 16 ticks, then every LONGEST_WAIT_TICKS."""
     return looks % LONGEST_WAIT_TICKS == 0 or (looks < LONGEST_WAIT_TICKS and looks & (looks - 1) == 0)
 
 

@@ -4,12 +4,14 @@ import subprocess
 
 import pytest
 import yaml
-from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, SensorResult
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus, SensorResult
 
 from llmops_assets.operations.overview import overview
 from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
 from llmops_core.cursor import Cursor, read_cursor
 from llmops_core.facts import Fact
+from resources.dataset_store import DvcStore
+from resources.ledger import SqlLedger
 from tests.fakes.git_with_data import DATA, MODEL, rows
 from tests.fakes.platform_doors import World
 from tests.fakes.ticking import Ticking
@@ -90,11 +92,22 @@ def test_a_tick_that_is_late_undid_a_newer_one(settled: Ticking) -> None:
         {"models/other/notes.txt": "no model.yaml"},
     ],
 )
-def test_a_commit_that_changes_no_model_started_a_run_or_wrote_a_fact(settled: Ticking, files: dict[str, str]) -> None:
-    before = len(settled.world.doors().ledger.facts())
+def test_a_commit_that_changes_no_model_started_a_run_hashed_data_or_wrote_anything(
+    settled: Ticking, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     settled.world.repository.commit(files)
-    assert settled.tick() == [] and len(settled.world.doors().ledger.facts()) == before
-    assert read_cursor(settled.cursor) == Cursor(settled.world.repository.head)
+    calls: list[str] = []
+    for door, methods in {
+        SqlLedger: ("append", "facts", "newest"),
+        DvcStore: ("fetch", "listed", "lacking", "_parse"),
+        DagsterInstance: ("get_runs", "add_dynamic_partitions", "report_run_canceled"),
+    }.items():
+        for method in methods:
+            monkeypatch.setattr(door, method, lambda *_, called=method, **__: calls.append(called))
+    result = settled.evaluate()
+    assert isinstance(result, SensorResult) and not result.run_requests and not result.dynamic_partitions_requests
+    assert calls == []
+    assert read_cursor(result.cursor) == Cursor(settled.world.repository.head)
 
 
 def test_comments_and_the_order_of_keys_started_a_run(settled: Ticking) -> None:
@@ -200,6 +213,14 @@ def test_a_model_that_needs_a_gpu_was_tried(settled: Ticking) -> None:
     assert settled.tick() == [] and "not tried here: it needs 1 GPU(s)" in settled.said
     (status,) = overview(settled.world.doors())
     assert status.blocked[0].stage == "environment"
+
+
+def test_models_that_did_not_fit_into_a_tick_were_lost(ticking: Ticking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmops_assets.sensors.repository.DECIDING_SECONDS", 0.0)
+    others = {f"models/{name}/model.yaml": yaml.safe_dump({**MODEL, "name": name}) for name in ("one", "two")}
+    ticking.world.repository.commit(others)
+    assert [len(ticking.tick()) for _ in range(4)] == [1, 1, 1, 0]
+    assert {request.partition_key for request in ticking.launched} == {"tiny", "one", "two"}
 
 
 def test_a_repository_that_cannot_be_read_passed_for_one_without_news(settled: Ticking) -> None:
