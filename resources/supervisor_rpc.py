@@ -27,7 +27,9 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._timeout_seconds = timeout_seconds
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _UnixConnection(self._path, self._timeout_seconds)
+        connection = _UnixConnection(self._path, self._timeout_seconds)
+        self._connection = host, connection  # what `close` closes
+        return connection
 
 
 class Fault(Exception):
@@ -48,9 +50,9 @@ STILL_RUNNING = 91
 
 def call(path: Path, method: str, *arguments: Any, timeout_seconds: float = 10.0) -> Any:
     """One call of `supervisor.<method>`. Raises TransientError when nobody answers, Fault when it is refused."""
-    proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(path, timeout_seconds))
     try:
-        return getattr(proxy.supervisor, method)(*arguments)
+        with xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(path, timeout_seconds)) as proxy:
+            return getattr(proxy.supervisor, method)(*arguments)
     except xmlrpc.client.Fault as fault:
         if fault.faultCode == SHUTDOWN_STATE:
             raise TransientError("the process keeper is ending") from fault

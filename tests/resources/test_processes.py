@@ -1,5 +1,6 @@
 """supervisord as the keeper: what only the real one can get wrong."""
 
+import gc
 import json
 import os
 import signal
@@ -8,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import psutil
@@ -249,3 +252,18 @@ def test_a_socket_that_never_answers_is_a_transient_error(tmp_path: Path) -> Non
         with pytest.raises(TransientError):
             call(path, "getState", timeout_seconds=0.2)
         assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_asking_the_keeper_left_a_socket_open(tmp_path: Path, answers: bool) -> None:
+    keeper = SupervisorProcesses(tmp_path)
+    if answers:
+        keeper.start()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            with nullcontext() if answers else pytest.raises(TransientError):
+                keeper.programs()
+        gc.collect()
+    keeper.stop()
+    assert [one for one in told if one.category is ResourceWarning] == []
