@@ -55,13 +55,17 @@ class NamedPlace:
             message = f"the store refuses access ({code}); give the platform credentials for it in the AWS chain"
             return InputError(Problem(self.file, self.field, self.uri, "a folder that may be read", message))
         if code in ABSENT:
-            return InputError(Problem(self.file, self.field, self.uri, "a folder there", f"it is not there ({code})"))
+            return NotThere(Problem(self.file, self.field, self.uri, "a folder there", f"it is not there ({code})"))
         if code == "PreconditionFailed":
             return ChangedMeanwhile(f"{self.uri} was changed while it was read")
         if status == 429 or status >= 500 or code == "SlowDown":
             return TransientError(f"{self.endpoint or 'S3'} cannot answer now ({code})")
         message = f"the store refuses the request ({code})"
         return InputError(Problem(self.file, self.field, self.uri, "a folder there", message))
+
+
+class NotThere(InputError):
+    """Fix: the store has no such bucket or object."""
 
 
 class ChangedMeanwhile(TransientError):

@@ -1,0 +1,158 @@
+"""The door through which the platform itself proposes a new version of data: a commit on a branch of its own.
+
+Nothing is done in anybody's working tree. A scratch clone that shares the repository's objects checks out only what DVC
+needs, `dvc add` runs there, and the objects are pushed to DVC's remote before any branch points to them. The branch is
+pushed to the repository as by any other clone, so its hooks and settings decide. Git signs as nobody: the author is the
+platform, which is no person and holds no role, so that whoever reviews the commit is not its author.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from llmops_core.errors import InputError, Problem, TransientError
+from resources.dataset_store import without_passwords
+from resources.dvc_pull import MEND
+from resources.staging import staged
+
+AUTHOR, EMAIL = "llmops-platform", "llmops-platform@llmops.invalid"
+_MOVED = ("non-fast-forward", "fetch first", "stale info", "cannot lock ref", "failed to update ref")
+_NEEDED_BY_DVC = ("/.dvc/", "/.dvcignore", "/.gitignore")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """`content` becomes the file `path` in a commit on `base`, at the tip of `branch`. `declared_in` is the .dvc file
+    that tracks the path or a folder around it already, if one does; `at` is the commit's time in ISO 8601."""
+
+    base: str
+    branch: str
+    path: str
+    declared_in: str | None
+    content: bytes
+    message: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Merged:
+    """`moved`: the branch has got other commits meanwhile. `kept`: the repository refuses, for this reason."""
+
+    state: Literal["merged", "moved", "kept"]
+    reason: str = ""
+
+
+class DatasetCommits(ABC):
+    @abstractmethod
+    def tip(self, branch: str) -> str | None:
+        """The commit at the end of one of the repository's own branches, if there is such a branch."""
+
+    @abstractmethod
+    def propose(self, proposal: Proposal, instead_of: str | None = None) -> str:
+        """Make the version and the commit, and let the branch point to it; its id. `instead_of` is what the branch
+        points to now. The same proposal twice is the same commit. Raises InputError for what DVC or Git will not do,
+        TransientError when another was there meanwhile or a remote cannot be reached."""
+
+    @abstractmethod
+    def merge(self, revision: str, branch: str) -> Merged:
+        """Move a branch (`HEAD`: the one checked out) forward to this commit, if nothing else is on it."""
+
+
+class GitDvcCommits(DatasetCommits):
+    """Git and DVC as programs. `repository` is the clone the platform reads from, `work` a folder for scratch."""
+
+    def __init__(self, repository: Path, work: Path) -> None:
+        self.repository = repository
+        self.work = work
+
+    def tip(self, branch: str) -> str | None:
+        done = _git(self.repository, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", check=False)
+        return done.stdout.strip() or None
+
+    def propose(self, proposal: Proposal, instead_of: str | None = None) -> str:
+        with staged(self.work) as clone:
+            self._clone(proposal, clone)
+            place = clone / proposal.path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(proposal.content)
+            pointer = Path(self._add(clone, proposal.path))
+            ignore = pointer.with_name(".gitignore")
+            _git(clone, "add", "--sparse", "--", str(pointer), *([str(ignore)] if (clone / ignore).is_file() else []))
+            revision = _commit(clone, proposal)
+            lease = f"--force-with-lease=refs/heads/{proposal.branch}:{instead_of or ''}"
+            pushed = _git(clone, "push", lease, "origin", f"HEAD:refs/heads/{proposal.branch}", check=False)
+        if pushed.returncode != 0:
+            if any(words in pushed.stderr for words in _MOVED):
+                raise TransientError(f"{proposal.branch} was changed meanwhile by another")
+            raise _refused(self.repository, f"push of {proposal.branch}", pushed.stderr)
+        return revision
+
+    def merge(self, revision: str, branch: str) -> Merged:
+        target = _git(self.repository, "symbolic-ref", "HEAD").stdout.strip() if branch == "HEAD" else branch
+        ref = target if target.startswith("refs/") else f"refs/heads/{target}"
+        done = _git(self.repository, "push", str(self.repository), f"{revision}:{ref}", check=False)
+        if done.returncode == 0:
+            return Merged("merged")
+        if any(words in done.stderr for words in _MOVED):
+            return Merged("moved", f"{ref.removeprefix('refs/heads/')} has got other commits meanwhile")
+        if "branch is currently checked out" in done.stderr or "refusing to update checked out branch" in done.stderr:
+            return Merged("kept", "the branch is checked out, and Git does not change a working tree under its owner")
+        return Merged("kept", f"the repository refuses it: {_last_words(done.stderr)}")
+
+    def _clone(self, proposal: Proposal, clone: Path) -> None:
+        source = str(self.repository)
+        _git(self.work, "clone", "--quiet", "--no-checkout", "--shared", "--template=", "--", source, str(clone))
+        folder = Path(proposal.path).parent.as_posix()
+        needed = [*_NEEDED_BY_DVC, f"/{folder}/", *([f"/{proposal.declared_in}"] if proposal.declared_in else [])]
+        _git(clone, "sparse-checkout", "set", "--no-cone", *needed, f"/{Path(folder).parent.as_posix()}/.gitignore")
+        _git(clone, "checkout", "--quiet", "--detach", proposal.base)
+        if not (clone / ".dvc").is_dir():
+            message = "the repository has no .dvc folder: run `dvc init` and commit"
+            raise InputError(Problem(".dvc", "", "nothing", "DVC's settings", message))
+
+    def _add(self, clone: Path, path: str) -> str:
+        """The path of the .dvc file that changed."""
+        request = {"clone": str(clone), "path": path, "repository": str(self.repository)}
+        program = [sys.executable, "-P", "-m", "resources.dvc_add"]  # -P: not a `resources` of the current folder
+        done = subprocess.run(program, input=json.dumps(request), capture_output=True, text=True)
+        said = without_passwords(done.stderr.strip().rpartition("\n")[2])
+        if done.returncode == MEND:
+            raise InputError(Problem(path, "", said, "a file that DVC can track and push", "DVC will not take it"))
+        if done.returncode != 0:
+            raise TransientError(f"DVC could not add or push {path}: {said}")
+        return json.loads(done.stdout)["pointer"]
+
+
+def _commit(clone: Path, proposal: Proposal) -> str:
+    who = {"NAME": AUTHOR, "EMAIL": EMAIL, "DATE": proposal.at}
+    environment = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in who.items()}
+    options = ("--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=verbatim", "--file=-")
+    _git(clone, "commit", *options, stdin=proposal.message, environment=environment)
+    return _git(clone, "rev-parse", "HEAD").stdout.strip()
+
+
+def _git(
+    folder: Path, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None, check: bool = True
+) -> "subprocess.CompletedProcess[str]":
+    """Run Git in a folder, without questions on a terminal. Raises InputError when it fails and `check` is set."""
+    foreign = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")
+    own = {key: value for key, value in os.environ.items() if key not in foreign}
+    own |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(environment or {})}
+    done: Any = subprocess.run(["git", *arguments], cwd=folder, env=own, input=stdin, capture_output=True, text=True)
+    if check and done.returncode != 0:
+        raise _refused(folder, f"git {arguments[0]}", done.stderr)
+    return done
+
+
+def _refused(folder: Path, what: str, said: str) -> InputError:
+    return InputError(Problem(str(folder), what, _last_words(said), "that Git does it", "Git refuses"))
+
+
+def _last_words(said: str) -> str:
+    return without_passwords(" ".join(said.split()))[-300:]
