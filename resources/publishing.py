@@ -46,8 +46,11 @@ def read_json(path: Path) -> Any | None:
 
 
 @contextmanager
-def exclusive(path: Path, timeout_seconds: float = 120.0) -> Iterator[None]:
-    """Hold a lock that the kernel takes back when its holder dies. Raises TransientError when another keeps it."""
+def exclusive(path: Path, timeout_seconds: float = 120.0) -> Iterator[int]:
+    """Hold a lock that the kernel takes back when its holder dies. Raises TransientError when another keeps it.
+
+    Yields the lock's descriptor: a program that inherits it holds the lock too, also when its parent has died.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout_seconds
     with path.open("a") as stream:
@@ -59,4 +62,4 @@ def exclusive(path: Path, timeout_seconds: float = 120.0) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise TransientError(f"another process has held {path} for {timeout_seconds:.0f} s") from error
                 time.sleep(0.02)
-        yield
+        yield stream.fileno()

@@ -3,11 +3,13 @@
 Doors are opened on first use, because a command that only reads the ledger should not pay for MLflow.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmops_core.errors import EnvironmentLacks, InputError, Problem
+from llmops_core.repositories import WatchedRepository
 from llmops_core.settings import Settings, load_settings
 from llmops_core.touched import data_paths, is_model_yaml
 from resources.artifact_store import ArtifactStore, FolderArtifacts
@@ -17,6 +19,7 @@ from resources.file_index import FileIndex
 from resources.home import Home
 from resources.ledger import Ledger, SqlLedger
 from resources.metrics import EnvoyMetrics, Metrics
+from resources.mirror import Mirror, clone_of
 from resources.processes import Processes, SupervisorProcesses
 from resources.recipe_code import RecipeCode
 from resources.serving import LocalServing, ServingEngine
@@ -28,21 +31,69 @@ if TYPE_CHECKING:
     from resources.jobs import Jobs
     from resources.registry import ModelRegistry
 
+# the doors that lead into one repository; a platform has its own of each for every repository it watches
+READING = ("source", "data", "model_reads", "recipe_code", "mirror")
+
 
 @dataclass(frozen=True)
 class Platform:
-    """All doors of one platform, and the settings that rule it."""
+    """All doors of one platform, and the settings that rule it.
+
+    `repository` is the watched one whose commits and data are read, by its name; empty for the platform's own checkout.
+    The settings, the approvers and all other doors are the platform's own, whichever is read.
+    """
 
     home: Home
     settings: Settings
+    repository: str = ""
+
+    def at(self, repository: str) -> "Platform":
+        """The same platform, reading another repository. Everything that is open already is shared."""
+        if repository not in self._views:
+            view = replace(self, repository=repository)
+            shared = {name: door for name, door in self.__dict__.items() if name not in READING}
+            view.__dict__.update({**shared, "repository": repository})
+            self._views[repository] = view
+        return self._views[repository]
+
+    @cached_property
+    def _views(self) -> dict[str, "Platform"]:
+        return {self.repository: self}
+
+    @property
+    def watched(self) -> WatchedRepository:
+        """What the settings say of the repository that is read. Raises EnvironmentLacks when they no longer do."""
+        for each in self.settings.repositories:
+            if each.name == self.repository:
+                return each
+        raise EnvironmentLacks(f"{self.settings.name} watches no repository {self.repository} (any more)")
+
+    @property
+    def branch(self) -> str:
+        """The branch that is followed; HEAD for whatever is checked out."""
+        return (self.watched.branch if self.repository else None) or self.settings.branch
+
+    @cached_property
+    def mirror(self) -> Mirror:
+        return Mirror(self._mirrors, self.watched, self.branch)
+
+    @property
+    def _mirrors(self) -> Path:
+        return self.home.root / "mirrors"
+
+    @property
+    def checkout(self) -> Path:
+        """The clone that is read: its Git objects, and the DVC settings of its .dvc folder."""
+        return clone_of(self._mirrors, self.repository) if self.repository else self.home.repository
 
     @cached_property
     def source(self) -> SourceRepository:
-        return GitSource(self.home.repository)
+        origin = next((each.url for each in self.settings.repositories if each.name == self.repository), "")
+        return GitSource(self.checkout, origin)
 
     @cached_property
     def data(self) -> DatasetStore:
-        return DvcStore(self.home.repository, self.source)
+        return DvcStore(self.checkout, self.source)
 
     @cached_property
     def model_reads(self) -> FileIndex[frozenset[str]]:

@@ -1,0 +1,118 @@
+"""The door to a repository elsewhere: a clone of the platform's own, which follows one branch of it.
+
+The clone has no checkout: everything is read from Git objects. Beside `.git` lies the `.dvc/config` of the branch's
+head, so that DVC finds that repository's remote. Only the watched branch is fetched, and what a force push took out of
+its history stays, because it may have been released.
+
+The first clone is made aside and published by rename. Later fetches need no care: git moves the branch last, and what
+a killed fetch left locked is swept away after the next one failed on it. One process fetches at a time. A failure is
+kept in `reach.json` with the time of the next try, so that an outage is told by all processes alike.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from llmops_core.errors import EnvironmentLacks, TransientError
+from llmops_core.outage import Reach, read_reach
+from llmops_core.repositories import WatchedRepository
+from resources.git_program import GitFailed, GitProgram
+from resources.publishing import exclusive, publish_json, publish_text, read_json
+from resources.source import GitSource
+from resources.staging import publish, staged
+
+LOCK_SECONDS = 2.0
+DVC_CONFIG = ".dvc/config"
+FETCH = ("fetch", "--quiet", "--update-head-ok", "--update-shallow", "--no-tags", "--no-recurse-submodules")
+FETCH += ("--no-write-fetch-head", "--")
+
+
+def clone_of(mirrors: Path, name: str) -> Path:
+    """Where the clone of the watched repository of this name is."""
+    return mirrors / name / "clone"
+
+
+class Mirror:
+    """The clone of one watched repository. `branch` is the one that is followed."""
+
+    def __init__(
+        self, mirrors: Path, repository: WatchedRepository, branch: str, now: Callable[[], float] = time.time
+    ) -> None:
+        self.clone = clone_of(mirrors, repository.name)
+        self._folder = self.clone.parent
+        self._repository, self._branch, self._now = repository, branch, now
+        self._git = GitProgram(repository)
+
+    def reach(self) -> Reach:
+        """What the last fetch found; asks nobody."""
+        return read_reach(read_json(self._folder / "reach.json") or {})
+
+    def refresh(self, interval_seconds: float) -> Reach:
+        """Fetches the branch, unless the pause after a failure lasts still. The clone may be read when nothing is
+        wrong with the result.
+
+        Raises TransientError or EnvironmentLacks when it was tried and failed; nothing of what was there is lost.
+        """
+        before = self.reach()
+        if before.pauses(self._now()):
+            return before
+        with ExitStack() as stack:
+            try:
+                lock = stack.enter_context(exclusive(self._folder / "lock", LOCK_SECONDS))
+            except TransientError:
+                return Reach(f"{self._told} is being fetched by another process", self._now())
+            try:
+                lacks = self._fetch(before, lock)
+            except (TransientError, EnvironmentLacks) as error:
+                after = before.failed(self._now(), f"{self._told} cannot be fetched: {error}", interval_seconds)
+                self._keep(after)
+                raise type(error)(after.told) from None
+            after = before.answered(self._now(), lacks)
+            if after != before:
+                self._keep(after)
+            return after
+
+    @property
+    def _told(self) -> str:
+        return f"{self._repository.name} ({self._repository.url})"
+
+    def _fetch(self, before: Reach, lock: int) -> str:
+        """Why the branch is not to be had from the remote that was reached; empty when it is here."""
+        try:
+            if self.clone.exists():
+                if before.failures:
+                    self._sweep()
+                self._git.run(f"--git-dir={self.clone / '.git'}", *FETCH, *self._wanted, lock=lock)
+                self._keep_dvc_config(self.clone)
+            else:
+                with staged(self._folder) as folder:
+                    self._git.run("init", "--quiet", "--template=", f"--initial-branch={self._branch}", folder)
+                    self._git.run(f"--git-dir={folder / '.git'}", *FETCH, *self._wanted, lock=lock)
+                    self._keep_dvc_config(folder)
+                    publish(folder, self.clone)
+        except GitFailed as error:
+            if "couldn't find remote ref" not in str(error):
+                raise
+            return f"{self._told} has no branch {self._branch}: nothing is released, and what serves goes on"
+        return ""
+
+    @property
+    def _wanted(self) -> tuple[str, str]:
+        return self._repository.url, f"+refs/heads/{self._branch}:refs/heads/{self._branch}"
+
+    def _keep_dvc_config(self, clone: Path) -> None:
+        source, place = GitSource(clone), clone / DVC_CONFIG
+        content = (source.read(source.head(self._branch), DVC_CONFIG) or b"").decode(errors="replace")
+        if not place.is_file() or place.read_text(encoding="utf-8") != content:
+            publish_text(place, content)
+
+    def _sweep(self) -> None:
+        """Locks and half packs of a fetch that was killed; nobody fetches now."""
+        git = self.clone / ".git"
+        halves = (git / "objects" / "pack").glob("tmp_*")
+        for left in (*git.glob("*.lock"), *(git / "refs").rglob("*.lock"), *halves):
+            left.unlink(missing_ok=True)
+
+    def _keep(self, reach: Reach) -> None:
+        publish_json(self._folder / "reach.json", reach.as_dict())
