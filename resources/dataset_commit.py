@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmops_core.errors import InputError, Problem, TransientError
-from resources.dataset_store import without_passwords
 from resources.dvc_pull import MEND
+from resources.dvc_remotes import without_passwords
 from resources.staging import staged
 
 AUTHOR, EMAIL = "llmops-platform", "llmops-platform@llmops.invalid"

@@ -6,16 +6,11 @@ what a run sees. Every file is checked against DVC's MD5 while it is copied, and
 """
 
 import hashlib
-import json
-import re
 import shutil
-import subprocess
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llmops_core.dvc_files import (
     DataPointer,
@@ -27,11 +22,11 @@ from llmops_core.dvc_files import (
     selected,
     stage_wdirs,
 )
-from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, Problem, TransientError
+from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, Problem
 from llmops_core.manifest import FileEntry
 from llmops_core.tree_path import checked_path
 from resources.disk import disk_full, sync_file
-from resources.dvc_pull import MEND
+from resources.dvc_remotes import DvcRemotes
 from resources.file_index import FileIndex
 from resources.source import SourceRepository
 from resources.staging import publish, staged
@@ -120,6 +115,7 @@ class DvcStore(DatasetStore):
         self.repository = repository
         self.source = source
         self._cache = repository / ".dvc" / "cache" / "files" / "md5"
+        self._remotes = DvcRemotes(repository)
         self._declared = FileIndex(source, _declares_outputs, self._read, affected=_lock_beside)
         self._newest: tuple[str, Survey] | None = None  # sensors ask for many paths of one revision
 
@@ -154,7 +150,7 @@ class DvcStore(DatasetStore):
             try:
                 files = self._files(pointer, inside, path)
                 absent = {file.md5: file.path for file in files if not self._object(file.md5).exists()}
-                missing = self._missing(absent, pointer.remote) if absent else ()
+                missing = self._remotes.missing(absent, pointer.remote) if absent else ()
             except InputError as error:
                 lost[path] = str(error)
                 continue
@@ -163,12 +159,6 @@ class DvcStore(DatasetStore):
                 more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 lost[path] = f"{pointer.declared_in} names {first}{more}, which no remote has: run `dvc push`"
         return lost
-
-    def _missing(self, md5s: Iterable[str], remote: str | None) -> tuple[str, ...]:
-        """Those of the objects that the remote lacks; all of them where there is no remote to ask."""
-        wanted = tuple(md5s)
-        answer = self._ask_dvc(wanted, remote, look_only=True)
-        return wanted if isinstance(answer, str) else tuple(md5 for md5 in wanted if md5 in answer["missing"])
 
     def _read(self, revision: str, file: str) -> Declared:
         try:
@@ -205,7 +195,7 @@ class DvcStore(DatasetStore):
         lacking = [md5 for md5 in wanted if not self._object(md5).exists()]
         if not lacking:
             return
-        reason = self._pull(lacking, pointer.remote)
+        self._cache, reason = self._remotes.bring(lacking, pointer.remote, self._cache)
         lost = [md5 for md5 in lacking if not self._object(md5).exists()]
         message = f"run `dvc push` where the data is, or `dvc repro` to make it again{reason}"
         expected = "an object in the cache or on the remote"
@@ -215,29 +205,6 @@ class DvcStore(DatasetStore):
         ]
         if problems:
             raise InputError(*problems)
-
-    def _pull(self, md5s: Iterable[str], remote: str | None) -> str:
-        """Bring objects; returns what DVC says must be mended, "" when it had nothing to say."""
-        answer = self._ask_dvc(md5s, remote)
-        if isinstance(answer, str):
-            return answer
-        self._cache = Path(answer["cache"])
-        return ""
-
-    def _ask_dvc(self, md5s: Iterable[str], remote: str | None, look_only: bool = False) -> dict[str, Any] | str:
-        """Run `resources.dvc_pull`: its answer, or what DVC says must be mended."""
-        if not (self.repository / ".dvc").is_dir():
-            return "; the repository has no .dvc folder: run `dvc init`"
-        objects = [{"md5": md5, "remote": remote} for md5 in md5s]
-        request = {"repository": str(self.repository), "objects": objects, "look_only": look_only}
-        program = [sys.executable, "-P", "-m", "resources.dvc_pull"]  # -P: not a `resources` of the current folder
-        done = subprocess.run(program, input=json.dumps(request), capture_output=True, text=True)
-        said = without_passwords(done.stderr.strip().rpartition("\n")[2])
-        if done.returncode == MEND:
-            return f" ({said})"
-        if done.returncode != 0:
-            raise TransientError(f"DVC's remote could not be reached: {said}")
-        return json.loads(done.stdout)
 
     def _write(self, files: tuple[ListedFile, ...], target: Path) -> tuple[FileEntry, ...]:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -286,12 +253,6 @@ def _merged(declared: Mapping[str, Declared]) -> Survey:
                 message = f"{other.declared_in} tracks it too; remove one"
                 problems.append(Problem(file, pointer.path, "an output again", "each output once", message))
     return Survey(dict(sorted(pointers.items())), tuple(problems))
-
-
-def without_passwords(text: str) -> str:
-    """What a program said, without user names and passwords in addresses and without keys in queries."""
-    text = re.sub(r"://[^/@\s]+@", "://", text)
-    return re.sub(r"(?i)((?:secret|token|password|key|signature)[\w-]*=)[^&\s]+", r"\1…", text)
 
 
 def _checked(files: tuple[ListedFile, ...], folder: Path) -> tuple[FileEntry, ...]:

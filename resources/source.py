@@ -6,7 +6,6 @@ or fetched since, so each call opens its own handle: no state is shared between 
 55 ms, so it happens on first use.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,18 +14,15 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 from llmops_core.errors import InputError, IntegrityError, Problem
 from llmops_core.tree_path import checked_path
+from resources.commit_pages import commit_page
 
 if TYPE_CHECKING:
     from pygit2 import Repository
 
 FILE, EXECUTABLE, SYMLINK, FOLDER, SUBMODULE = 0o100644, 0o100755, 0o120000, 0o040000, 0o160000
-
-# where a commit is shown below the project's own address, by the label of the host that says whose software it is
-COMMIT_PAGES = {"github": "commit", "gitlab": "-/commit", "gitea": "commit", "codeberg": "commit"}
 
 
 @dataclass(frozen=True)
@@ -306,18 +302,3 @@ def walk_tree(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
                 stack.append((f"{folder}{entry.name}/", entry))
             else:
                 yield folder + entry.name, entry
-
-
-def commit_page(origin: str, revision: str) -> str | None:
-    """The web page of a commit at hosts that run known software. Credentials in the address are dropped."""
-    short = re.fullmatch(r"(?:[^@/\s]+@)?([\w.-]+):(?!//)([^\s]+)", origin)  # git@host:owner/project.git
-    try:
-        url = urlsplit(f"ssh://{short[1]}/{short[2]}" if short else origin)
-        port = f":{url.port}" if url.port and url.scheme == "https" else ""
-    except ValueError:
-        return None
-    project = url.path.strip("/").removesuffix(".git")
-    if url.scheme not in ("https", "http", "ssh", "git") or not url.hostname or not project:
-        return None
-    page = next((page for label, page in COMMIT_PAGES.items() if label in url.hostname.split(".")), None)
-    return f"https://{url.hostname}{port}/{project}/{page}/{revision}" if page else None

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, TransientError
-from resources.dataset_store import DvcStore, without_passwords
+from resources.dataset_store import DvcStore
+from resources.dvc_remotes import without_passwords
 from resources.source import GitSource
 
 TRAIN = b'{"prompt": "a", "response": "b"}\n'

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops_core.errors import InputError, IntegrityError
-from resources.source import GitSource, commit_page
+from resources.commit_pages import commit_page
+from resources.source import GitSource
 
 NOWHERE = "0" * 40
 
