@@ -132,8 +132,10 @@ def _proof_of_serving(step: Step, candidate: Deployment) -> Fact | None:
     return proof
 
 
-def _refuse_after_rollback(step: Step, began: int) -> None:
-    """A rollback waits for nobody: the canary ends, and must not give traffic back to what a person took it from."""
+def _refuse_after_a_person(step: Step, began: int) -> None:
+    """A rollback and a retirement wait for nobody: the canary ends, and must not give traffic back to what a person
+    took it from."""
+    step.refuse_if_retired()
     intended = latest(step.platform.ledger.facts(step.release.model), "intended", subject="rollback")
     if intended is not None and intended.sequence > began:
         raise GateRefused("canary", f"production was rolled back meanwhile ({intended.body['reason']}); release again")
@@ -173,7 +175,7 @@ def _put_in_force(step: Step, candidate: Deployment, baseline: Deployment | None
     """Without a baseline nobody else could answer, so the candidate gets all there is. `began` is the number of the
     newest fact when this canary began."""
     shares = [(candidate, 100)] if baseline is None else [(baseline, 100 - weight), (candidate, weight)]
-    route(step.platform, "production", shares, lambda: _refuse_after_rollback(step, began))
+    route(step.platform, "production", shares, lambda: _refuse_after_a_person(step, began))
 
 
 def _restore(step: Step, candidate: Deployment, baseline: Deployment | None) -> list[str]:

@@ -29,6 +29,7 @@ def public_url(platform: Platform, model: str, environment: Environment) -> str:
 
 def deploy(step: "Step", environment: Environment) -> Deployment:
     """Starts this release's server for an environment (or finds it running) and returns when it can answer."""
+    step.refuse_if_retired()
     release, serving = step.release, step.release.spec.serving
     if serving.engine != "llama.cpp":
         raise EnvironmentLacks(f"{serving.engine} is served on a Kubernetes cluster, which {environment} here has not")

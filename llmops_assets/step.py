@@ -21,7 +21,7 @@ from typing import Any
 from dagster import AssetExecutionContext, DataVersion, Failure, MaterializeResult, MetadataValue, RetryPolicy
 
 from llmops_assets.release import Release, open_release, pinned_revision
-from llmops_assets.tags import REVISION_TAG
+from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
 from llmops_core.errors import GateRefused, LlmopsError, TransientError
 from llmops_core.facts import Fact
 from llmops_core.promotion import MADE_FROM, require
@@ -52,6 +52,23 @@ class Step:
     def done(self) -> Fact | None:
         """What an earlier run made for the same fingerprint and the same inputs."""
         return self.release.evidence().get(self.name)
+
+    def refuse_if_retired(self) -> None:
+        """Raises GateRefused when a person ended the model after this run was asked for: it must not bring it back."""
+        model, run = self.release.model, self.context.run
+        ended = self.platform.ledger.newest(model, "retired")
+        if ended is None or ended.subject != "production":
+            return
+        asked = run.tags.get(GENERATION_TAG)
+        after = int(asked) > ended.body["generation"] if asked else self._began_after(ended)
+        if not after:
+            why = f"{ended.body['by']} ended {model} meanwhile ({ended.body['reason']})"
+            raise GateRefused("retirement", f"{why}; `llmops release {model}` brings it back")
+
+    def _began_after(self, fact: Fact) -> bool:
+        """Whether this run was pinned after the fact was written."""
+        facts, run_id = self.platform.ledger.facts(self.release.model), self.context.run.run_id
+        return any(f.kind == "pinned" and f.body["run_id"] == run_id and f.sequence > fact.sequence for f in facts)
 
     def evidence(self) -> dict[str, Fact]:
         """The facts this stage may rest on; raises GateRefused when one is missing or did not pass."""
@@ -150,7 +167,9 @@ def stage(context: AssetExecutionContext, platform: Platform, name: str) -> Iter
         missing = lacks(release.spec, release.inputs.production)
         if missing:
             raise GateRefused("environment", f"{platform.settings.name} cannot run it: {'; '.join(missing)}")
-        yield Step(name, release, context)
+        step = Step(name, release, context)
+        step.refuse_if_retired()
+        yield step
     except LlmopsError as error:
         refused = error.stage if isinstance(error, GateRefused) else name
         reason = error.reason if isinstance(error, GateRefused) else str(error)

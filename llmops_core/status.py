@@ -1,8 +1,9 @@
-"""Where every model stands, folded from the facts: what serves in which environment, and what holds it up."""
+"""Where every model stands, folded from the facts: what serves in which environment, what holds it up, and whether its
+folder was removed or a person ended it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from llmops_core.facts import Fact
 from llmops_core.promotion import PASSED
@@ -36,11 +37,37 @@ class Blocked:
 
 
 @dataclass(frozen=True)
+class Retirement:
+    """Why there are no more releases of a model. `state` is "folder" when its folder was removed, which leaves what
+    serves as it is, and "ended" when a person ended its production; `by`, `at` and `reason` are empty where no fact
+    says it."""
+
+    state: Literal["folder", "ended"]
+    by: str = ""
+    at: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class ModelStatus:
     model: str
     environments: dict[str, Serving] = field(default_factory=dict[str, Serving])
     blocked: tuple[Blocked, ...] = ()
     latest_revision: str = ""
+    retired: Retirement | None = None
+
+    @property
+    def told_of_retirement(self) -> str:
+        """One sentence; empty for a model that is not retired."""
+        if self.retired is None:
+            return ""
+        if self.retired.state == "ended":
+            what = f"{self.model} was ended by {self.retired.by} on {self.retired.at[:10]}: {self.retired.reason}"
+            return f"{what}; `llmops retire {self.model}` ends what still serves" if self.environments else what
+        what = f"{self.model} is retired: its folder was removed, so there are no releases any more"
+        if "production" in self.environments:
+            return f"{what}; production keeps serving until `llmops retire {self.model}`"
+        return f"{what}; `llmops retire {self.model}` ends it in staging" if self.environments else what
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -48,6 +75,7 @@ class ModelStatus:
             "environments": {name: asdict(serving) for name, serving in self.environments.items()},
             "blocked": [asdict(blocked) for blocked in self.blocked],
             "latest_revision": self.latest_revision,
+            "retired": asdict(self.retired) if self.retired else None,
         }
 
 
@@ -58,7 +86,7 @@ def fold(model: str, facts: Sequence[Fact]) -> ModelStatus:
     """
     environments: dict[str, Serving] = {}
     blocked: dict[str, Blocked] = {}
-    revision = ""
+    revision, retired = "", None
     for fact in facts:
         if fact.model != model:
             continue
@@ -73,7 +101,18 @@ def fold(model: str, facts: Sequence[Fact]) -> ModelStatus:
                 blocked[fact.subject] = Blocked(fact.subject, str(fact.body.get("reason") or "no reason was recorded"))
         elif fact.kind == "switched":
             _switch(environments, fact)
-    return ModelStatus(model, environments, tuple(blocked.values()), revision)
+        elif fact.kind == "requested":
+            retired = None
+        elif fact.kind == "retired":
+            retired = _retirement(fact)
+            blocked.clear()
+    return ModelStatus(model, environments, tuple(blocked.values()), revision, retired)
+
+
+def _retirement(fact: Fact) -> Retirement:
+    if fact.subject == "production":
+        return Retirement("ended", fact.body["by"], fact.at, fact.body["reason"])
+    return Retirement("folder", fact.body.get("author", ""), fact.at, fact.body.get("reason", ""))
 
 
 def _switch(environments: dict[str, Serving], fact: Fact) -> None:

@@ -100,6 +100,10 @@ class ModelRegistry(ABC):
         """The version that the alias points to."""
 
     @abstractmethod
+    def remove_alias(self, model: str, alias: str) -> None:
+        """Takes the alias away; the version stays. Does nothing where there is no such alias."""
+
+    @abstractmethod
     def set_tag(self, model: str, version: int, tag: str, value: str) -> None: ...
 
     @abstractmethod

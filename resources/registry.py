@@ -171,6 +171,12 @@ class MlflowRegistry(ModelRegistry):
         version = None if found is None else found.aliases.get(alias)
         return None if version is None else int(version)
 
+    def remove_alias(self, model: str, alias: str) -> None:
+        if self.alias(model, alias) is None:
+            return
+        with self._asked(f"taking {alias} away from {model}") as client:
+            client.delete_registered_model_alias(model, alias)
+
     def set_tag(self, model: str, version: int, tag: str, value: str) -> None:
         check_model(model)
         with self._asked(f"tagging version {version} of {model}") as client:

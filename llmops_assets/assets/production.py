@@ -63,7 +63,7 @@ def _promoted(step: Step) -> Fact:
         fingerprint=step.fingerprint,
         body={**body, "previous": previous},
     )
-    route(platform, "production", [(deployment, 100)])
+    route(platform, "production", [(deployment, 100)], step.refuse_if_retired)
     answer = ask(public_url(platform, release.model, "production"), "Are you there?")
     if (answer.version, answer.weights_digest) != (deployment.version, deployment.weights_digest):
         raise IntegrityError(f"the gateway answers with version {answer.version}, not with {deployment.version}")

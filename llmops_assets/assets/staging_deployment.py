@@ -33,7 +33,7 @@ def _deployed(step: Step) -> Fact:
     """Also brings a server back that a restart lost; the fact is written once."""
     step.evidence()
     deployment = deploy(step, "staging")
-    route(step.platform, "staging", [(deployment, 100)])
+    route(step.platform, "staging", [(deployment, 100)], step.refuse_if_retired)
     retire_all_but(step.platform, step.release.model, "staging", [deployment.name])
     described = deployment.model_dump(mode="json", exclude={"port", "host"})
     fact = step.done or step.record(digest_of(described), {"deployment": deployment.name})

@@ -24,12 +24,18 @@ def _print(found: list[ModelStatus]) -> None:
         (model, name, one.version, one.revision[:SHORT], one.weights_digest[:SHORT], one.state)
         for model, name, one in served
     ]
-    idle = [(status.model, "-", "-", "-", "-", "serves nowhere") for status in found if not status.environments]
+    idle = [(status.model, "-", "-", "-", "-", _idle(status)) for status in found if not status.environments]
     print_table("Models", ("model", "environment", "version", "revision", "weights", "state"), [*rows, *idle])
     for model, name, one in served:
         click.echo(f"{model} in {name}: {one.url}")
         if one.trouble:
             print_paragraph(f"{model} does not answer in {name}: {one.trouble}", "red")
     for status in found:
+        if status.retired:
+            print_paragraph(status.told_of_retirement, "yellow")
         for blocked in status.blocked:
             print_paragraph(f"{status.model} is held up at {blocked.stage}: {blocked.reason}", "yellow")
+
+
+def _idle(status: ModelStatus) -> str:
+    return "retired" if status.retired else "serves nowhere"

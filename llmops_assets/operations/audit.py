@@ -21,6 +21,7 @@ from llmops_core.facts import Fact, first_broken, latest
 from llmops_core.fingerprint import digest_of_file
 from llmops_core.lineage import Link, ancestry
 from llmops_core.registration import VERSION_NAMESPACE, VersionFacts
+from llmops_core.status import fold
 from resources.wiring import Platform
 
 # What each artefact is called in the chain, nearest to the endpoint first.
@@ -35,7 +36,7 @@ def audit(platform: Platform, model: str) -> list[Link]:
         return [Link("ledger", "broken", str(error))]
     switched = latest(facts, "switched", model=model, subject="production")
     if switched is None or switched.body.get("deployment") is None:
-        return [Link("production", "incomplete", f"{model} does not serve in production")]
+        return [Link("production", "incomplete", _idle(facts, model))]
     own = [fact for fact in facts if fact.model == model]
     production = production_of(own, switched)
     links = [
@@ -62,6 +63,15 @@ def audit(platform: Platform, model: str) -> list[Link]:
         links += _measured_each("dataset", lambda fact=fact: _data_of_commit(platform, fact))
     links.append(_measured("commit", lambda: _commit(platform, model, production)))
     return links
+
+
+def _idle(facts: list[Fact], model: str) -> str:
+    """That nothing serves, and since when if a person ended it."""
+    told = f"{model} does not serve in production"
+    retired = fold(model, facts).retired
+    if retired is None or retired.state != "ended":
+        return told
+    return f"{told}: nothing does since {retired.by} ended it on {retired.at[:10]} ({retired.reason})"
 
 
 def production_of(facts: list[Fact], switched: Fact) -> Fact | None:

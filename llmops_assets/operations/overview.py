@@ -8,7 +8,7 @@ from llmops_assets.operations.endpoint import status_of
 from llmops_assets.release import head_of, models_at, spec_at
 from llmops_core.errors import EnvironmentLacks, InputError
 from llmops_core.routing import Environment
-from llmops_core.status import ENVIRONMENTS, SILENT, Blocked, ModelStatus, Serving, fold
+from llmops_core.status import ENVIRONMENTS, SILENT, Blocked, ModelStatus, Retirement, Serving, fold
 from llmops_core.validation import lacks
 from llmops_core.verdict import Verdict
 from resources.wiring import Platform
@@ -21,9 +21,19 @@ def overview(platform: Platform) -> list[ModelStatus]:
     head = head_of(platform)
     facts = platform.ledger.facts()
     committed = models_at(platform, head)
-    retired = sorted({fact.model for fact in facts} - set(committed))
-    found = [_with_lacks(platform, head, fold(model, facts)) for model in committed]
-    return [_looked_at(platform, status) for status in (*found, *(fold(model, facts) for model in retired))]
+    removed = sorted({fact.model for fact in facts} - set(committed))
+    found = [_with_lacks(platform, head, _back(fold(model, facts))) for model in committed]
+    return [_looked_at(platform, status) for status in (*found, *(_removed(fold(model, facts)) for model in removed))]
+
+
+def _removed(status: ModelStatus) -> ModelStatus:
+    """Whether a tick has seen it already or not."""
+    return replace(status, retired=status.retired or Retirement("folder"))
+
+
+def _back(status: ModelStatus) -> ModelStatus:
+    """A folder that is there again, before a tick has seen it."""
+    return replace(status, retired=None) if status.retired and status.retired.state == "folder" else status
 
 
 def why_silent(platform: Platform, model: str, environment: Environment, deployment: str) -> str:

@@ -114,6 +114,8 @@ def test_a_plan_of_an_invalid_revision_passed(clone: GitWithData, llmops: Run) -
     [
         (("release", "tiny"), "Dagster does not answer"),
         (("rollback", "tiny"), "does not serve in production"),
+        (("retire", "tiny"), "models/tiny is still there at"),
+        (("retire", "nobody"), "nothing was ever done for a model of this name"),
         (("release", "nobody"), "there is no model nobody"),
         (("release", "tiny", "--revision", "no-such"), "no such revision"),
         (("release", "../../etc"), "model"),
@@ -131,6 +133,19 @@ def test_something_was_approved_before_there_was_anything(llmops: Run, tmp_path:
     ended = llmops("approve", "tiny", "--role", "technical", "--key", str(key))
     assert ended.exit_code == 1 and "no current dataset" in ended.errors
     assert llmops("approve", "tiny", "--role", "technical", "--key", str(tmp_path / "none")).exit_code == 2
+
+
+def test_the_end_of_a_model_was_not_told(clone: GitWithData, llmops: Run) -> None:
+    """It never served, so that no platform need run; its folder is there, then gone."""
+    ended = llmops("retire", "tiny", "--even-though-committed", "--by", "ada", "--reason", "too dear", "--json")
+    assert ended.exit_code == 0 and ended.json["ended"] == {} and ended.json["by"] == "ada"
+    assert llmops("status", "--json").json["models"][0]["retired"]["reason"] == "too dear"
+    assert "tiny was ended by ada on" in llmops("status").output
+    assert "nothing does since ada ended it" in llmops("audit", "tiny").errors
+    clone.git("rm", "-rq", "models/tiny")
+    clone.git("commit", "--quiet", "--message", "Remove tiny")
+    again = llmops("retire", "tiny")
+    assert again.exit_code == 0 and "Nothing of tiny serves; ada ended it on" in again.output
 
 
 def test_stopping_what_does_not_run_failed(llmops: Run) -> None:

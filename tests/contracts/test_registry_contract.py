@@ -173,6 +173,9 @@ def test_an_alias_moves_and_points_only_to_what_exists(
     with pytest.raises(InputError):
         registry.set_alias(model, "production", 3)
     assert registry.alias(model, "production") == 1
+    for _ in range(2):
+        registry.remove_alias(model, "production")
+        assert registry.alias(model, "production") is None and registry.version(model, 1) is not None
 
 
 def test_what_was_never_registered_is_none_and_not_an_error(registry: ModelRegistry, model: str) -> None:
@@ -196,6 +199,7 @@ def test_a_name_that_is_no_models_never_reaches_a_query(registry: ModelRegistry,
         lambda: registry.version(name, 1),
         lambda: registry.alias(name, "production"),
         lambda: registry.set_alias(name, "production", 1),
+        lambda: registry.remove_alias(name, "production"),
         lambda: registry.open_run(name, "train", {"llmops.fingerprint": "f" * 64}),
     ):
         with pytest.raises(InputError, match="no name of a model"):

@@ -86,6 +86,10 @@ class FakeRegistry(ModelRegistry):
         check_model(model)
         return self.aliases.get((model, alias))
 
+    def remove_alias(self, model: str, alias: str) -> None:
+        check_model(model)
+        self.aliases.pop((model, alias), None)
+
     def set_tag(self, model: str, version: int, tag: str, value: str) -> None:
         found = self._existing(model, version)
         self.registered[model][version - 1] = replace(found, tags={**found.tags, tag: value})
