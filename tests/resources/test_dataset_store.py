@@ -244,3 +244,38 @@ def test_a_full_disk_is_said_before_and_while_writing(dvc_repository, target, mo
 def test_passwords_are_cut_out_of_what_programs_say():
     said = without_passwords("cannot open https://ada:hunter2@example.com/x?X-Amz-Signature=abc&token=def&a=b")
     assert said == "cannot open https://example.com/x?X-Amz-Signature=…&token=…&a=b"
+
+
+def test_objects_that_only_the_remote_has_were_taken_for_lost_or_brought(dvc_repository):
+    shutil.rmtree(dvc_repository.path / ".dvc/cache")
+    store = store_of(dvc_repository)
+    assert store.lacking("HEAD", ["weights.bin", "data/atlas"]) == {}
+    assert not dvc_repository.object(hashlib.md5(TRAIN).hexdigest()).exists()
+
+
+def test_objects_that_nobody_has_were_not_named(dvc_repository):
+    shutil.rmtree(dvc_repository.path / ".dvc/cache")
+    md5 = hashlib.md5(TRAIN).hexdigest()
+    (dvc_repository.remote / "files/md5" / md5[:2] / md5[2:]).unlink()
+    (path, why), *others = store_of(dvc_repository).lacking("HEAD", ["weights.bin", "data/atlas"]).items()
+    assert (path, others) == ("data/atlas", [])
+    assert why == f"data/atlas.dvc names train.jsonl (md5 {md5}), which no remote has: run `dvc push`"
+
+
+def test_a_listing_that_nobody_has_was_not_named(dvc_repository):
+    listing = store_of(dvc_repository).pointer("HEAD", "data/atlas").md5
+    dvc_repository.object(listing).unlink()
+    (dvc_repository.remote / "files/md5" / listing[:2] / listing[2:]).unlink()
+    lost = store_of(dvc_repository).lacking("HEAD", ["data/atlas"])
+    assert "dvc push" in lost["data/atlas"] and listing in lost["data/atlas"]
+
+
+def test_a_remote_that_cannot_be_reached_passed_for_one_without_the_object(dvc_repository, monkeypatch):
+    shutil.rmtree(dvc_repository.path / ".dvc/cache")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    dvc_repository.dvc("remote", "modify", "store", "url", "s3://bucket/x")
+    dvc_repository.dvc("remote", "modify", "store", "endpointurl", "http://127.0.0.1:9")
+    with pytest.raises(TransientError, match="could not be reached"):
+        store_of(dvc_repository).lacking("HEAD", ["weights.bin"])
