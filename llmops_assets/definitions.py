@@ -21,21 +21,27 @@ from llmops_assets.assets.weights import weights
 from llmops_assets.checks.gates import gates
 from llmops_assets.jobs.audit import audit
 from llmops_assets.jobs.release import release
+from llmops_assets.jobs.take_arrivals import take_arrivals
 from llmops_assets.jobs.watch import watch
 from llmops_assets.resource import PlatformResource
 from llmops_assets.schedules.operation import watch_production
 from llmops_assets.sensors.approvals import approvals
+from llmops_assets.sensors.arrivals import arrivals_sensor
 from llmops_assets.sensors.audits import audits
 from llmops_assets.sensors.failures import failures
-from llmops_assets.sensors.repository import repository
+from llmops_assets.sensors.repository import repository, watching
+from llmops_core.errors import InputError
+from llmops_core.settings import Settings
 from resources.home import Home, home_from
+from resources.wiring import build_platform
 
 STORY = [dataset, base_weights, weights, evaluation, registered_version, staging_deployment, staging_tests]
 STORY += [approval, canary, production, monitoring, feedback, lineage]
 
 
 def build(home: Home) -> Definitions:
-    """Everything, for one platform. Nothing is opened or read yet."""
+    """Everything, for one platform. Nothing is opened yet; of the settings only what is watched is read."""
+    settings = _settings(home)
     platform = PlatformResource(
         repository=str(home.repository),
         home=str(home.root),
@@ -45,12 +51,24 @@ def build(home: Home) -> Definitions:
     return Definitions(
         assets=STORY,
         asset_checks=gates,
-        jobs=[release, audit, watch],
-        sensors=[repository, approvals, audits, failures],
+        jobs=[release, audit, watch, take_arrivals],
+        sensors=[
+            *(repository, approvals, audits, failures),
+            *map(watching, settings.repositories if settings else ()),
+            *(arrivals_sensor(place.name) for place in (settings.arrivals if settings else ())),
+        ],
         schedules=[watch_production],
         resources={"platform": platform},
         executor=in_process_executor,
     )
+
+
+def _settings(home: Home) -> Settings | None:
+    """None where they cannot be read, which every tick of the repository sensor then says."""
+    try:
+        return build_platform(home).settings
+    except InputError:
+        return None
 
 
 # The one place where the environment is read: Dagster imports this module by name.

@@ -8,11 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmops_core.arrival_settings import WatchedPlace
 from llmops_core.errors import EnvironmentLacks, InputError, Problem
 from llmops_core.repositories import WatchedRepository
 from llmops_core.settings import Settings, load_settings
 from llmops_core.touched import data_paths, is_model_yaml
+from resources.arrivals import Place, place_of
 from resources.artifact_store import ArtifactStore, FolderArtifacts
+from resources.dataset_commit import DatasetCommits, GitDvcCommits
 from resources.dataset_store import DatasetStore, DvcStore
 from resources.feedback_store import FeedbackStore, FolderFeedback
 from resources.file_index import FileIndex
@@ -94,6 +97,13 @@ class Platform:
     @cached_property
     def data(self) -> DatasetStore:
         return DvcStore(self.checkout, self.source)
+
+    @cached_property
+    def dataset_commits(self) -> DatasetCommits:
+        return GitDvcCommits(self.home.repository, self.home.folder("work"))
+
+    def place(self, watched: WatchedPlace) -> Place:
+        return place_of(watched)
 
     @cached_property
     def model_reads(self) -> FileIndex[frozenset[str]]:
