@@ -1,6 +1,7 @@
 """`llmops retire`: end a model whose folder was removed; what it was stays provable."""
 
 import getpass
+import os
 from dataclasses import asdict
 
 import click
@@ -9,10 +10,17 @@ from llmops_assets.cli.options import as_json, platform, show
 from llmops_assets.operations.retiring import Retired, retire
 
 
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user {os.getuid()}"
+
+
 @click.command("retire")
 @click.argument("model")
 @click.option("--reason", default="asked for by a person", help="Written into the ledger.")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Who ends it; written into the ledger.")
+@click.option("--by", default=_login, show_default="your login", help="Who ends it; written into the ledger.")
 @click.option("--even-though-committed", is_flag=True, help="End it although its folder is still in the newest commit.")
 @as_json
 def command(model: str, reason: str, by: str, even_though_committed: bool, as_json: bool) -> None:

@@ -55,3 +55,27 @@ def test_the_newest_switch_did_not_win() -> None:
     assert status.as_dict()["environments"]["production"]["version"] == "2"
     history.add("switched", "production", deployment=None)
     assert fold("atlas-qa", history.facts).environments == {}
+
+
+def test_a_removed_model_that_serves_was_said_to_be_ended() -> None:
+    history = History()
+    history.add("pinned", "run", revision="a")
+    history.add("refused", "evaluation", revision="a", reason="0.1 is below 0.95")
+    history.add("switched", "production", **SERVING)
+    history.add("retired", "folder", generation=2, author="ada@example.com", reason="Remove it")
+    status = fold("atlas-qa", history.facts)
+    assert status.retired and status.retired.state == "folder" and status.blocked == ()
+    assert status.told_of_retirement.endswith("production keeps serving until `llmops retire atlas-qa`")
+    history.add("retired", "production", generation=3, by="ada", reason="too dear")
+    assert "`llmops retire atlas-qa` ends what still serves" in fold("atlas-qa", history.facts).told_of_retirement
+    history.add("switched", "production", deployment=None)
+    told = fold("atlas-qa", history.facts).told_of_retirement
+    assert told.startswith("atlas-qa was ended by ada on ") and told.endswith(": too dear")
+
+
+def test_a_model_that_was_asked_for_again_stayed_retired() -> None:
+    history = History()
+    history.add("retired", "production", generation=1, by="ada", reason="too dear")
+    history.add("requested", "run", generation=2)
+    status = fold("atlas-qa", history.facts)
+    assert status.retired is None and status.told_of_retirement == ""
