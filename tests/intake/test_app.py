@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from llmops_assets.intake.app import MOST_BYTES, build_app
 from llmops_core.errors import EnvironmentLacks
 from llmops_core.platform_settings import Secret, Webhook
 from resources.secret_values import secret_value
-from tests.core.test_webhook import PUSH, SECRET, as_bytes, github
+from tests.core.test_webhook import PUSH, SECRET, SIGNING, as_bytes, github, gitlab
 
 GITHUB = Webhook(github=Secret(env="GITHUB_SECRET"))
 
@@ -35,6 +36,15 @@ def test_a_signed_push_made_no_tick_due(client: TestClient, asked: list[str]) ->
     assert (answer.status_code, asked) == (202, ["tick"]) and "looked at now" in answer.text
     client.post("/webhooks/github", content=body, headers=github(body))
     assert len(asked) == 2  # a delivery that comes again is harmless: both mean the same look
+
+
+def test_gitlab_s_own_two_ways_were_not_understood(asked: list[str]) -> None:
+    body, webhook = as_bytes(PUSH), Webhook(gitlab=Secret(env="GITLAB_SECRET"))
+    for secret, headers in ((SIGNING, gitlab(body, at=time.time())), (SECRET, {"X-Gitlab-Token": SECRET})):
+        client = TestClient(build_app(webhook, {"main"}, lambda _, held=secret: held, lambda: asked.append("tick")))
+        assert client.post("/webhooks/gitlab", content=body, headers=headers).status_code == 202
+        assert client.post("/webhooks/gitlab", content=body + b" ", headers=gitlab(body)).status_code == 401
+    assert asked == ["tick", "tick"]
 
 
 @pytest.mark.parametrize(
