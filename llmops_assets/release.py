@@ -61,14 +61,14 @@ class Release:
 
 def head_of(platform: Platform) -> str:
     """The newest commit of the environment's branch; `HEAD` follows whatever branch is checked out."""
-    branch = platform.settings.branch
+    branch = platform.branch
     return platform.source.head(None if branch == "HEAD" else branch)
 
 
 def pinned_revision(platform: Platform, model: str, run_id: str, wanted: str | None) -> str:
     """The revision of a run: the same for every step of it, whatever was committed meanwhile."""
     revision = wanted or head_of(platform)
-    body = {"revision": platform.source.resolve(revision), "run_id": run_id}
+    body = {"revision": platform.source.resolve(revision), "run_id": run_id, "repository": platform.repository}
     fact = platform.ledger.append("pinned", model=model, subject="run", body=body, once=f"pinned:{model}:{run_id}")
     return str(fact.body["revision"])
 

@@ -21,6 +21,7 @@ from typing import Any
 from dagster import AssetExecutionContext, DataVersion, Failure, MaterializeResult, MetadataValue, RetryPolicy
 
 from llmops_assets.release import Release, open_release, pinned_revision
+from llmops_assets.repositories import doors_of
 from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
 from llmops_core.errors import GateRefused, LlmopsError, TransientError
 from llmops_core.facts import Fact
@@ -129,6 +130,7 @@ class Step:
                 "inputs": inputs,
                 "verdict": verdict,
                 "revision": self.release.revision,
+                "repository": self.platform.repository,
                 "run_id": self.context.run.run_id,
                 "seconds": seconds,
                 **body,
@@ -159,6 +161,7 @@ def stage(context: AssetExecutionContext, platform: Platform, name: str) -> Iter
     model = context.partition_key
     revision = ""
     try:
+        platform = doors_of(platform, model)
         wanted = context.run.tags.get(REVISION_TAG)
         revision = pinned_revision(platform, model, context.run.run_id, wanted)
         if wanted is None:

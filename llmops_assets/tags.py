@@ -16,7 +16,8 @@ def tags_of(platform: Platform, request: Fact) -> dict[str, str]:
         FINGERPRINT_TAG: request.fingerprint,
         GENERATION_TAG: str(body["generation"]),
         "llmops/author": body["author"],
-        "llmops/branch": platform.settings.branch,
+        "llmops/branch": platform.branch,
+        **({"llmops/repository": platform.repository} if platform.repository else {}),
         "llmops/reason": body["reason"] or "no message",
         **({"llmops/commit": link} if link else {}),
     }

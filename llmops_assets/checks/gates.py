@@ -7,6 +7,7 @@ from llmops_assets.assets.evaluation import evaluation
 from llmops_assets.assets.staging_tests import staging_tests
 from llmops_assets.partitions import models
 from llmops_assets.release import open_release, pinned_revision
+from llmops_assets.repositories import doors_of
 from llmops_assets.resource import PlatformResource
 from llmops_assets.tags import REVISION_TAG
 from llmops_core.facts import Fact
@@ -42,5 +43,6 @@ gates = [
 def _judged(context: AssetCheckExecutionContext, platform: Platform, name: str) -> Fact | None:
     """What this run's revision made or used again; another revision's verdict says nothing about it."""
     model, run = context.partition_key, context.run
+    platform = doors_of(platform, model)
     revision = pinned_revision(platform, model, run.run_id, run.tags.get(REVISION_TAG))
     return open_release(platform, model, revision).evidence().get(name)

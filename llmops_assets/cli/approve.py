@@ -9,6 +9,7 @@ from llmops_assets.cli.following import resolve
 from llmops_assets.cli.options import as_json, platform, show
 from llmops_assets.operations.approving import approved_subject, sign
 from llmops_assets.release import open_release
+from llmops_assets.repositories import doors_of
 from llmops_core.approval import Statement
 
 
@@ -36,7 +37,7 @@ def command(
     Who may sign in which role is configured by the platform's owner (approvals in config/). A signature is bound to
     these digests; it counts for nothing else. The waiting release goes on by itself.
     """
-    doors = platform()
+    doors = doors_of(platform(), model)
     release = open_release(doors, model, resolve(doors, model, revision))
     subject = approved_subject(release)
     decision = "refuse" if refuse else "approve"

@@ -8,7 +8,7 @@ from llmops_assets.cli.dagster_client import FINISHED, DagsterClient, Event
 from llmops_assets.deploying import serving_now
 from llmops_assets.operations.changes import request
 from llmops_assets.operations.overview import why_silent
-from llmops_assets.release import Release, open_release
+from llmops_assets.release import Release, head_of, open_release
 from llmops_assets.tags import PARTITION_TAG, REVISION_TAG, tags_of
 from llmops_core.errors import InputError, Problem, TransientError
 from llmops_core.promotion import serves
@@ -49,8 +49,9 @@ def release_model(platform: Platform, model: str, revision: str, say: Say) -> Ou
 
 
 def resolve(platform: Platform, model: str, revision: str | None) -> str:
-    """The full commit id that a person means; the model must exist there."""
-    found = platform.source.resolve(revision or "HEAD")
+    """The full commit id that a person means; the model must exist there. Without a revision it is what is checked out,
+    and where nothing is, the head of the watched branch."""
+    found = platform.source.resolve(revision or (head_of(platform) if platform.repository else "HEAD"))
     if platform.source.read(found, f"models/{model}/model.yaml") is None:
         path = f"models/{model}/model.yaml"
         raise InputError(Problem(path, "", "no such file", "a model", f"there is no model {model} at {found[:12]}"))

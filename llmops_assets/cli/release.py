@@ -6,6 +6,7 @@ import click
 
 from llmops_assets.cli.following import Outcome, release_model, resolve
 from llmops_assets.cli.options import as_json, platform, show
+from llmops_assets.repositories import doors_of
 
 
 @click.command("release")
@@ -19,7 +20,7 @@ def command(ctx: click.Context, model: str, revision: str | None, as_json: bool)
     What exists for the same inputs is used again. Exit 0: production serves this revision's version. Exit 1: it does
     not, and the reason is printed.
     """
-    doors = platform()
+    doors = doors_of(platform(), model)
     say = (lambda line: None) if as_json else (lambda line: click.echo(line))
     outcome = release_model(doors, model, resolve(doors, model, revision), say)
     show(asdict(outcome), as_json, lambda: print_outcome(outcome))

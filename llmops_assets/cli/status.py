@@ -1,9 +1,12 @@
 """`llmops status`: what serves where, and what holds each model up."""
 
+from collections.abc import Sequence
+
 import click
 
 from llmops_assets.cli.options import as_json, platform, print_paragraph, print_table, show
 from llmops_assets.operations.overview import overview
+from llmops_assets.operations.watching import RepositoryStatus, repositories
 from llmops_core.status import ModelStatus
 
 SHORT = 8  # digits that fit into 80 columns; --json has them all
@@ -14,11 +17,14 @@ SHORT = 8  # digits that fit into 80 columns; --json has them all
 @as_json
 def command(models: tuple[str, ...], as_json: bool) -> None:
     """Show every model (or MODELS): what serves in each environment, and what holds it up."""
-    found = [status for status in overview(platform()) if not models or status.model in models]
-    show({"models": [status.as_dict() for status in found]}, as_json, lambda: _print(found))
+    doors = platform()
+    found = [status for status in overview(doors) if not models or status.model in models]
+    watched = repositories(doors)
+    document = {"models": [status.as_dict() for status in found], "repositories": [one.as_dict() for one in watched]}
+    show(document, as_json, lambda: _print(found, watched))
 
 
-def _print(found: list[ModelStatus]) -> None:
+def _print(found: list[ModelStatus], watched: Sequence[RepositoryStatus] = ()) -> None:
     served = [(status.model, name, one) for status in found for name, one in sorted(status.environments.items())]
     rows = [
         (model, name, one.version, one.revision[:SHORT], one.weights_digest[:SHORT], one.state)
@@ -35,6 +41,11 @@ def _print(found: list[ModelStatus]) -> None:
             print_paragraph(status.told_of_retirement, "yellow")
         for blocked in status.blocked:
             print_paragraph(f"{status.model} is held up at {blocked.stage}: {blocked.reason}", "yellow")
+    for one in watched:
+        if one.why:
+            print_paragraph(f"Repository {one.why}", "red")
+        for model, why in one.refused.items():
+            print_paragraph(f"{model} of {one.name} is refused: {why}", "yellow")
 
 
 def _idle(status: ModelStatus) -> str:

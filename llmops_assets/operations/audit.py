@@ -15,6 +15,7 @@ from llmops_assets.operations.approving import trusted_signers
 from llmops_assets.operations.endpoint import ask
 from llmops_assets.operations.identity import platform_signers
 from llmops_assets.release import open_release
+from llmops_assets.repositories import doors_for
 from llmops_core.approval import APPROVAL_NAMESPACE, Statement
 from llmops_core.errors import InputError, IntegrityError, LlmopsError, TransientError, UnknownSigner
 from llmops_core.facts import Fact, first_broken, latest
@@ -196,6 +197,7 @@ def _artifact(platform: Platform, name: str, fact: Fact) -> Link:
 def _data_of_commit(platform: Platform, fact: Fact) -> Iterator[Link]:
     """The recorded hashes against the pointers in the commit, and DVC's own copies against these hashes."""
     revision, folder = fact.body["revision"], fact.body["path"]
+    platform = doors_for(platform, fact)
     tracked = platform.data.tracked(revision)
     for name, recorded in sorted(fact.body["files"].items()):
         path = f"{folder}/{name}" if name else folder
@@ -222,7 +224,7 @@ def _dvc_copy(platform: Platform, revision: str, path: str) -> Link:
 
 def _commit(platform: Platform, model: str, production: Fact) -> str:
     """The commit is there, and what it says gives the fingerprint that was released."""
-    revision = production.body["revision"]
+    platform, revision = doors_for(platform, production), production.body["revision"]
     commit = platform.source.commit(revision)
     found = open_release(platform, model, revision).fingerprints["production"]
     if found != production.fingerprint:

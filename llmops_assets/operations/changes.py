@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llmops_assets.release import Release, models_at, open_release, ruling_files, source_path
+from llmops_assets.repositories import named, owner, repository_in
 from llmops_core.errors import InputError, TransientError
 from llmops_core.facts import Fact
 from llmops_core.touched import touched
@@ -55,6 +56,8 @@ def change_since(platform: Platform, base: str | None, head: str) -> Change:
 def decide(platform: Platform, model: str, change: Change, by: str) -> Decision:
     """Writes what the decision needs to be made only once; launches nothing."""
     head = change.head.revision
+    if (other := owner(platform.ledger, model)) not in (None, platform.repository):
+        return _leave(platform, model, head, named(other or ""))
     if not _is_model(platform, model, head):
         return _retire(platform, model, change)
     try:
@@ -83,16 +86,19 @@ def request(release: Release, by: str, change: Change | None = None) -> Fact:
     ledger, fingerprint = release.platform.ledger, release.fingerprints["production"]
     commit = change.head if change else release.platform.source.commit(release.revision)
     for _ in range(REQUEST_ATTEMPTS):
+        if owner(ledger, release.model) not in (None, release.platform.repository):
+            break  # another repository took the name at this moment
         known = ledger.newest(release.model, "requested", "retired")
         if known is not None and known.kind == "requested" and known.fingerprint == fingerprint:
             return known
         generation = known.body["generation"] + 1 if known else 1
-        body = {"generation": generation, "by": by, "revision": release.revision, **_said(commit, change)}
+        where = {"revision": release.revision, "repository": release.platform.repository}
+        body = {"generation": generation, "by": by, **where, **_said(commit, change)}
         once = f"requested:{release.model}:{generation}"
         fact = ledger.append(
             "requested", model=release.model, subject="run", fingerprint=fingerprint, body=body, once=once
         )
-        if fact.fingerprint == fingerprint:
+        if fact.fingerprint == fingerprint and repository_in(fact) == release.platform.repository:
             return fact  # else another tick took this number for something else
     raise TransientError(f"{release.model}: others ask for releases faster than this one; it is tried again")
 
@@ -121,8 +127,21 @@ def _moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
 
 
 def _active(platform: Platform) -> set[str]:
-    """Models that were asked for and not retired since: their folders may be gone."""
-    return {fact.model for fact in platform.ledger.newest_of_each("requested", "retired") if fact.kind == "requested"}
+    """Models of this repository that were asked for and not retired since: their folders may be gone."""
+    newest = platform.ledger.newest_of_each("requested", "retired")
+    return {fact.model for fact in newest if fact.kind == "requested" and repository_in(fact) == platform.repository}
+
+
+def _leave(platform: Platform, model: str, head: str, other: str) -> Decision:
+    """A name that belongs to another repository. It is looked at again, because it may become free without a commit
+    here."""
+    if not _is_model(platform, model, head):
+        return Decision(model, "nothing", f"it is a model of {other}")
+    reason = f"{other} has a model of this name: rename models/{model} here, or remove it there"
+    body = {"reason": reason, "revision": head, "repository": platform.repository}
+    once = f"refused:{model}:{head}:repository {platform.repository}"
+    platform.ledger.append("refused", model=model, subject="repository", body=body, once=once)
+    return Decision(model, "waits", f"refused: {reason}")
 
 
 def _retire(platform: Platform, model: str, change: Change) -> Decision:
@@ -138,7 +157,7 @@ def _retire(platform: Platform, model: str, change: Change) -> Decision:
 
 
 def _refuse(platform: Platform, model: str, head: str, reason: str, subject: str = "model.yaml") -> None:
-    pinned = {"revision": head, "run_id": "repository"}
+    pinned = {"revision": head, "run_id": "repository", "repository": platform.repository}
     platform.ledger.append("pinned", model=model, subject="run", body=pinned, once=f"pinned:{model}:{head}:{subject}")
     body = {"reason": reason, "revision": head}
     platform.ledger.append("refused", model=model, subject=subject, body=body, once=f"refused:{model}:{head}:{subject}")

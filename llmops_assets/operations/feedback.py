@@ -16,6 +16,7 @@ from typing import Any
 from llmops_assets.deploying import serving_now
 from llmops_assets.operations.audit import production_of
 from llmops_assets.release import spec_at
+from llmops_assets.repositories import doors_of
 from llmops_core.errors import GateRefused, InputError, IntegrityError, Problem
 from llmops_core.facts import Fact
 from llmops_core.feedback import CuratedFeedback, curate_feedback, judge_feedback, known_rows
@@ -92,7 +93,7 @@ def curate_ratings(platform: Platform, model: str) -> Published:
     ratings = platform.feedback.ratings(model)
     if not ratings:
         raise GateRefused("feedback", f"nobody has rated an answer of {model}")
-    spec = spec_at(platform, serving.body["revision"], model)
+    spec = spec_at(doors_of(platform, model), serving.body["revision"], model)
     known = known_rows(_dataset(platform, model, serving), spec.learnt_from)
     curated = curate_feedback(ratings, known, spec.data.pii)
     finding = judge_feedback(curated)

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from llmops_assets.deploying import public_url
 from llmops_assets.operations.endpoint import status_of
-from llmops_assets.release import head_of, models_at, spec_at
+from llmops_assets.operations.watching import heads, own_models
+from llmops_assets.release import spec_at
 from llmops_core.errors import EnvironmentLacks, InputError
 from llmops_core.routing import Environment
 from llmops_core.status import ENVIRONMENTS, SILENT, Blocked, ModelStatus, Retirement, Serving, fold
@@ -17,12 +18,11 @@ READY_LIMIT_SECONDS = 6.0  # the gateway itself waits 5 s for a server
 
 
 def overview(platform: Platform) -> list[ModelStatus]:
-    """One status a model: those of the head of the environment's branch, and those that still serve without one."""
-    head = head_of(platform)
+    """One status a model: those of the head of each repository's branch, and those that still serve without one."""
     facts = platform.ledger.facts()
-    committed = models_at(platform, head)
+    committed = {model: (view, head) for view, head in heads(platform) for model in own_models(view, head)}
     removed = sorted({fact.model for fact in facts} - set(committed))
-    found = [_with_lacks(platform, head, _back(fold(model, facts))) for model in committed]
+    found = [_with_lacks(*at, _back(fold(model, facts))) for model, at in sorted(committed.items())]
     return [_looked_at(platform, status) for status in (*found, *(_removed(fold(model, facts)) for model in removed))]
 
 

@@ -1,8 +1,9 @@
-"""Watches the environment's branch: a commit that changes what a model is starts its release, once.
+"""Watches a branch of a repository: a commit that changes what a model is starts its release, once.
 
 What a commit asks for is decided in operations/changes.py; here it becomes Dagster's: run requests, partitions, a
 cursor, and a text for the tick. A tick that finds the branch where it was costs one reading of HEAD. An unreadable
-repository fails the tick, which is seen in the UI and tried again.
+repository fails the tick, which is seen in the UI and tried again. A repository elsewhere is fetched first; while it
+cannot be reached the cursor stays, so that nothing is lost.
 """
 
 import time
@@ -14,6 +15,7 @@ from dagster import (
     DefaultSensorStatus,
     RunRequest,
     RunsFilter,
+    SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
     SkipReason,
@@ -28,25 +30,46 @@ from llmops_assets.resource import PlatformResource
 from llmops_assets.tags import GENERATION_TAG, PARTITION_TAG, REVISION_TAG, tags_of
 from llmops_core.cursor import Cursor, read_cursor
 from llmops_core.facts import Fact
+from llmops_core.repositories import WatchedRepository
 from resources.wiring import Platform
 
 INTERVAL_SECONDS = 15
-NAME, RUN_KEY_TAG = "repository", "dagster/run_key"
+RUN_KEY_TAG = "dagster/run_key"
 DECIDING_SECONDS = 20.0
 LONGEST_WAIT_TICKS = 20  # data that no remote has is looked for every tick at first, every five minutes later
 
 
-@sensor(name=NAME, job=release, minimum_interval_seconds=INTERVAL_SECONDS, default_status=DefaultSensorStatus.RUNNING)
-def repository(context: SensorEvaluationContext, platform: PlatformResource) -> SensorResult | SkipReason:
-    """Starts a release for every model that the newest commit of the branch changes."""
-    doors = platform.open()
+def watching(watched: WatchedRepository | None = None) -> SensorDefinition:
+    """The sensor of one repository: a watched one, or the platform's own checkout."""
+    name = watched.sensor if watched else "repository"
+
+    @sensor(
+        name=name,
+        job=release,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=DefaultSensorStatus.RUNNING,
+        description=f"Releases what a commit of {watched.url if watched else 'this repository'} changes, once.",
+    )
+    def look(context: SensorEvaluationContext, platform: PlatformResource) -> SensorResult | SkipReason:
+        doors = platform.open().at(watched.name if watched else "")
+        if watched and (silent := doors.mirror.refresh(INTERVAL_SECONDS)).why:
+            return SkipReason(silent.told)
+        return _tick(context, doors, name)
+
+    return look
+
+
+repository = watching()
+
+
+def _tick(context: SensorEvaluationContext, doors: Platform, name: str) -> SensorResult | SkipReason:
     head, seen = head_of(doors), read_cursor(context.cursor)
     if seen is not None and seen.revision == head and not seen.waiting:
         return SkipReason(f"nothing new at {head[:12]}")
     change = change_since(doors, seen.revision if seen else None, head)
     waiting = dict(seen.waiting) if seen else {}
     due = sorted({*change.models, *(model for model, looks in waiting.items() if _is_due(looks))})
-    decisions = _decided_in_time(doors, due, change)
+    decisions = _decided_in_time(doors, due, change, name)
     left = due[len(decisions) :]
     requests = [_run_request(doors, fact) for fact in _to_launch(context.instance, decisions)]
     _supersede(context.instance, requests)
@@ -67,12 +90,12 @@ def _run_request(platform: Platform, request: Fact) -> RunRequest:
     return RunRequest(run_key=run_key(request), partition_key=request.model, tags=tags_of(platform, request))
 
 
-def _decided_in_time(platform: Platform, names: Sequence[str], change: Change) -> list[Decision]:
+def _decided_in_time(platform: Platform, names: Sequence[str], change: Change, by: str) -> list[Decision]:
     """Decisions for the first of these models, as many as fit; Dagster gives up a tick that takes a minute."""
     until = time.monotonic() + DECIDING_SECONDS
     decisions: list[Decision] = []
     for name in names:
-        decisions.append(decide(platform, name, change, NAME))
+        decisions.append(decide(platform, name, change, by))
         if time.monotonic() > until:
             break
     return decisions

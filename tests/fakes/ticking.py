@@ -11,6 +11,7 @@ from dagster import (
     DagsterRun,
     DagsterRunStatus,
     RunRequest,
+    SensorDefinition,
     SensorResult,
     SkipReason,
     build_sensor_context,
@@ -36,6 +37,7 @@ class Ticking:
     cursor: str | None = None
     launched: list[RunRequest] = field(default_factory=list)
     said: str = ""
+    sensor: SensorDefinition = repository
 
     def tick(self, *, launch: int | None = None, keep_cursor: bool = True) -> list[RunRequest]:
         """One evaluation; returns the requests that made a run. `launch` ends the daemon after that many runs."""
@@ -53,7 +55,7 @@ class Ticking:
 
     def evaluate(self) -> SensorResult | SkipReason:
         with build_sensor_context(instance=self.world.instance, cursor=self.cursor) as context:
-            result = repository(context, platform=self.world.resource())
+            result = self.sensor(context, platform=self.world.resource())
         assert isinstance(result, SensorResult | SkipReason)
         reason = result if isinstance(result, SkipReason) else result.skip_reason
         self.said = str(reason.skip_message if isinstance(reason, SkipReason) else reason or "")
