@@ -35,7 +35,7 @@ def validate(files: Mapping[str, bytes], is_tracked: Callable[[str], bool] | Non
         is_tracked = _tracked(files, problems)
     settings = _read_all(files, _SETTINGS_FILE, problems)
     models = _read_all(files, _MODEL_FILE, problems)
-    problems += _settings_problems(settings)
+    problems += _settings_problems(settings, models)
     allowed = frozenset[str]().union(*(allowed_by(document) for document in settings.values()))
     for folder, document in models.items():
         problems += _model_problems(folder, document, allowed, models, is_tracked)
@@ -110,7 +110,7 @@ def _same_or_inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
-def _settings_problems(settings: Mapping[str, Document]) -> Iterator[Problem]:
+def _settings_problems(settings: Mapping[str, Document], models: Collection[str]) -> Iterator[Problem]:
     for stem, document in settings.items():
         file = f"config/{stem}.yaml"
         yield from judge_settings(document, file)[1]
@@ -119,6 +119,18 @@ def _settings_problems(settings: Mapping[str, Document]) -> Iterator[Problem]:
         if isinstance(staging, str) and staging not in settings:
             message = f"there is no readable config/{staging}.yaml; add it or name another"
             yield at_line(document, file, ("staging",), staging, "the name of an environment", message)
+        for index, model in enumerate(_models_of_arrivals(document)):
+            if model is not None and model not in models:
+                message = f"there is no readable models/{model}/model.yaml to take rows for; add it or name another"
+                yield at_line(document, file, ("arrivals", index, "model"), model, "the name of a model here", message)
+
+
+def _models_of_arrivals(document: Document) -> list[str | None]:
+    """The model of each watched place, None for those that name none."""
+    given: Any = document.mapping.get("arrivals")
+    places = cast(list[Any], given) if isinstance(given, list) else []
+    named = (cast(dict[str, Any], place).get("model") if isinstance(place, dict) else None for place in places)
+    return [model if isinstance(model, str) else None for model in named]
 
 
 def _name_problem(document: Document, file: str, wanted: str, what: str) -> Iterator[Problem]:

@@ -31,7 +31,9 @@ def main() -> int:
     clone = Path(request["clone"])
     try:
         repository = Repo(request["repository"])
-        settings = {"cache": {"dir": repository.cache.local_cache_dir}, "core": {"autostage": False}}
+        # DVC keeps notes of every clone it ever saw beside the system's files; those of this one go with it
+        core = {"autostage": False, "site_cache_dir": str(clone / ".dvc" / "tmp" / "site")}
+        settings = {"cache": {"dir": repository.cache.local_cache_dir}, "core": core}
         logging.getLogger("dvc").setLevel(logging.WARNING)  # its advice for people would go to stdout
         stage = add(Repo(str(clone), config=settings), str(clone / request["path"]))[0]
         remote = stage.outs[0].remote or repository.config["core"].get("remote")

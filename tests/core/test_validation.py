@@ -12,8 +12,9 @@ from llmops_core.settings import load_settings
 from llmops_core.validation import lacks, validate
 from tests.core.field_walk import as_bytes, changed, in_blocks
 from tests.core.spec_samples import FOLDER, HUGGING_FACE, LOCAL, S3
-from tests.core.test_settings import FULL
+from tests.core.test_settings import FULL as WATCHING
 
+FULL = {**WATCHING, "arrivals": []}
 ROOT = Path(__file__).parents[2]
 LOCK = b"""schema: '2.0'
 stages:
@@ -47,6 +48,13 @@ def found(files, **options):
 
 def test_a_good_tree_has_no_problem():
     assert validate(tree(a=alone(LOCAL), b=alone(S3, "a"), c=alone(HUGGING_FACE, "a", "b"))) == []
+
+
+def test_files_could_arrive_for_a_model_that_is_not_there():
+    files = tree(atlas_qa=alone(LOCAL)) | {"config/production.yaml": in_blocks(WATCHING)}
+    assert validate(files) == []
+    files["config/production.yaml"] = in_blocks(changed(WATCHING, ("arrivals", 1, "model"), "nobody"))
+    assert found(files) == [("config/production.yaml", "arrivals[1].model")]
 
 
 def test_this_repository_is_valid():
