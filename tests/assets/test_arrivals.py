@@ -272,6 +272,37 @@ def test_an_outage_was_skipped_in_silence_or_lost_files(arriving: Arriving, monk
         arriving.tick()
 
 
+def test_an_object_in_a_bucket_became_no_version_or_was_taken_while_it_is_uploaded(
+    arriving: Arriving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host = "{}:{}".format(*server.get_host_and_port())
+        client = boto3.client("s3", endpoint_url=f"http://{host}", region_name="us-east-1")
+        client.create_bucket(Bucket="annotations")
+        address = {"place": "s3://annotations/tiny", "endpoint": f"http://{host}", "region": "us-east-1"}
+        arriving.watch(**address, allowed_endpoints=[host])
+        key = {"Bucket": "annotations", "Key": "tiny/a.jsonl"}
+        begun = client.create_multipart_upload(**key)
+        part = {**key, "PartNumber": 1, "UploadId": begun["UploadId"]}
+        row = b'{"prompt": "What is new?", "response": "this"}\n'
+        done = client.upload_part(**part, Body=row)
+        assert (arriving.tick(), arriving.tick()) == ([], [])
+        parts = {"Parts": [{"PartNumber": 1, "ETag": done["ETag"]}]}
+        client.complete_multipart_upload(**key, UploadId=begun["UploadId"], MultipartUpload=parts)
+        assert arriving.taken().success
+        assert arriving.rows_at(arriving.branches()[0]) == [NEW]
+        assert client.head_object(**key) and arriving.tick() == []
+    finally:
+        server.stop()
+
+
 def test_an_output_of_a_stage_got_rows_that_the_stage_would_drop(arriving: Arriving) -> None:
     world = arriving.world
     pointer = yaml.safe_load((world.repository.path / "data" / "tiny.dvc").read_text())["outs"][0]
