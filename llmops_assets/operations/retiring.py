@@ -11,6 +11,7 @@ from typing import Any
 
 from llmops_assets.deploying import serving_now
 from llmops_assets.release import head_of
+from llmops_assets.repositories import doors_of, named
 from llmops_core.errors import GateRefused, InputError, Problem, TransientError
 from llmops_core.facts import Fact
 from llmops_core.routing import RouteTable
@@ -57,9 +58,15 @@ def retire(platform: Platform, model: str, by: str, reason: str, even_though_com
 
 
 def _committed(platform: Platform, model: str) -> str:
-    """The newest commit, shortened, if the model's folder is in it."""
-    head = head_of(platform)
-    return head[:12] if platform.source.read(head, f"models/{model}/model.yaml") is not None else ""
+    """The newest commit of the model's repository, shortened, if its folder is in it; of a watched repository the one
+    that was fetched last. A repository that is watched no more releases nothing."""
+    view = doors_of(platform, model)
+    if view.repository and view.repository not in {each.name for each in platform.settings.repositories}:
+        return ""
+    head = head_of(view)
+    if view.source.read(head, f"models/{model}/model.yaml") is None:
+        return ""
+    return f"{head[:12]} of {named(view.repository)}"
 
 
 def _decided(platform: Platform, model: str, by: str, reason: str, committed: bool) -> Fact:

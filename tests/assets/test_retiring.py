@@ -1,6 +1,7 @@
 """A model that is ended: nothing serves it, nothing brings it back unasked, and what proves its past stays."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from dagster import Failure
@@ -11,10 +12,12 @@ from llmops_assets.operations.audit import audit
 from llmops_assets.operations.changes import change_since, decide, request
 from llmops_assets.operations.overview import overview
 from llmops_assets.operations.retiring import Retired, retire
+from llmops_assets.sensors.repository import watching
 from llmops_assets.step import stage
 from llmops_core.errors import GateRefused, InputError, TransientError
 from llmops_core.facts import first_broken
 from llmops_core.status import ModelStatus
+from tests.fakes.git_with_data import made_repository
 from tests.fakes.platform_doors import Turn, World
 from tests.fakes.ticking import Ticking
 
@@ -135,6 +138,23 @@ def test_it_was_ended_although_its_folder_is_committed(released: World) -> None:
     assert _serves(released) and released.doors().ledger.facts() == facts
     _retire(released, even_though_committed=True)
     assert not _serves(released)
+
+
+def test_a_model_of_a_watched_repository_was_looked_for_in_the_platform_s_own(begun: World, tmp_path: Path) -> None:
+    team = made_repository(tmp_path / "team")
+    begun.repository.git("rm", "-rq", "models/tiny")
+    begun.repository.git("commit", "--quiet", "--message", "no models here")
+    file = begun.repository.path / "config" / "local.yaml"
+    own = file.read_text()
+    file.write_text(f"{own}\nrepositories: [{{name: team, url: 'file://{team.path}', branch: main}}]\n")
+    (watched,) = begun.doors().settings.repositories
+    Ticking(begun, sensor=watching(watched)).tick()
+    body = {"generation": 1, "repository": "team", "by": "repository"}
+    begun.doors().ledger.append("requested", model="tiny", subject="run", body=body, once="requested:tiny:1")
+    with pytest.raises(GateRefused, match=rf"still there at {team.head[:12]} of the repository team"):
+        _retire(begun)
+    file.write_text(own)
+    assert _retire(begun).by == "ada"
 
 
 def test_a_model_that_never_was_was_ended(begun: World) -> None:
