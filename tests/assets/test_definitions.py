@@ -23,6 +23,20 @@ def definitions(tmp_path_factory: pytest.TempPathFactory):
     return defs
 
 
+def test_a_watched_repository_had_no_sensor_of_its_own(tmp_path: Path) -> None:
+    settings = (ROOT / "config" / "local.yaml").read_text()
+    (tmp_path / "config").mkdir()
+    watched = "repositories: [{name: team-a, url: https://git.example.com/a.git, branch: main}]"
+    (tmp_path / "config" / "local.yaml").write_text(f"{settings}\n{watched}\n")
+    names = {sensor.name for sensor in build(Home(tmp_path, tmp_path / "home", 8600)).sensors or ()}
+    assert {"repository", "repository_team_a"} <= names
+
+
+def test_settings_that_cannot_be_read_hid_the_sensor_that_says_so(tmp_path: Path) -> None:
+    names = {sensor.name for sensor in build(Home(tmp_path, tmp_path / "home", 8600)).sensors or ()}
+    assert "repository" in names
+
+
 def test_loading_the_code_location_imported_what_only_jobs_need() -> None:
     script = f"import sys, llmops_assets.definitions; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -252,6 +252,27 @@ def test_a_server_that_went_away_was_not_seen_or_not_found_again(served, mirrors
         back.end()
 
 
+def test_ssh_asked_a_person_trusted_a_stranger_or_took_another_key(repository, mirrors, clock, tmp_path, monkeypatch):
+    """A program in place of ssh runs here what it should have run there."""
+    head, key, seen = repository.commit({"a": "1"}), tmp_path / "key", tmp_path / "seen"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ssh").write_text(f'#!/bin/sh\necho "$@" >> {seen}\nfor last; do :; done\neval "$last"\n')
+    (tmp_path / "bin" / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    team = watched(f"git@git.example.com:{repository.path}", ssh_key=str(key))
+    mirror = Mirror(mirrors, team, "main", clock)
+    with pytest.raises(EnvironmentLacks, match="key of team"):
+        mirror.refresh(INTERVAL)
+    key.write_text("a key")
+    clock.now += INTERVAL
+    assert mirror.refresh(INTERVAL).told == "" and GitSource(mirror.clone).head("main") == head
+    said = seen.read_text()
+    assert all(
+        f"-o {option}" in said for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes")
+    )
+    assert f"-i {key}" in said and "git@git.example.com" in said
+
+
 def test_another_protocol_was_spoken(mirrors, clock, tmp_path) -> None:
     """Even where the machine's own configuration turns the address into a program."""
     config = tmp_path / "gitconfig"
@@ -275,7 +296,7 @@ Mirror(Path(sys.argv[1]), watched, "main").refresh(15)
 """
 
 
-@pytest.mark.slow(reason="kills a dozen processes")
+@pytest.mark.slow  # starts and kills a dozen processes
 def test_a_fetch_that_was_killed_left_a_mirror_that_never_works_again(repository, mirrors) -> None:
     for number in range(300):
         repository.write({f"file{number}": f"{number}" * 2000})
@@ -332,6 +353,7 @@ def test_data_of_a_mirror_was_looked_for_on_no_remote_or_on_another(dvc_reposito
     assert [file.path for file in fetched.files] == ["deep/test.jsonl", "train.jsonl"]
 
 
+@pytest.mark.slow  # packs and unpacks a repository over and over
 def test_a_mirror_read_while_it_is_packed_lost_an_object(repository, mirrors, clock) -> None:
     """git repacks and prunes as fast as it can while threads read every object of every commit."""
     revisions = [repository.commit({f"folder/{n}": str(n), "a": str(n)}) for n in range(30)]
