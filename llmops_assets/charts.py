@@ -1,68 +1,80 @@
-"""Pictures for the run and the asset pages: small PNGs inside Markdown, which Dagster's UI shows as they are.
+"""Pictures and tables for the run and the asset pages, as Markdown, which Dagster's UI shows.
 
-Each function takes plain numbers and returns Markdown. Colours are one quiet palette, so that candidate, baseline and
-limit look the same on every page.
+Each function takes plain numbers. Colours are one quiet palette, so that candidate, baseline and limit look the same on
+every page.
 """
 
-import base64
-import io
-import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from math import floor, log10
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from llmops_assets.picture import BOTTOM, Point, across, ends, line, markdown, path, text, thinned, upwards
 
+_DOT = " stroke-width='7' stroke-linecap='round'"
 CANDIDATE, BASELINE, LIMIT = "#4f43dd", "#8a8fa3", "#d0422b"
+LINE_POINTS, BARS, CANARY_POINTS = 50, 40, 16
 
 
 def loss_curve(points: Sequence[Sequence[float]], title: str) -> str:
-    """`points` are (step, training loss)."""
-    figure, axes = _axes(title, "step", "loss")
-    axes.plot([p[0] for p in points], [p[1] for p in points], color=CANDIDATE, linewidth=1.5)
-    axes.set_yscale("log")
-    return _markdown(figure, title)
+    """`points` are (step, training loss). The height is logarithmic; a loss that is not positive has no place in it."""
+    shown = thinned([(step, log10(loss)) for step, loss in points if loss > 0], LINE_POINTS)
+    steps, logarithms = [step for step, _ in shown] or [0.0], [loss for _, loss in shown] or [0.0]
+    low, high = min(logarithms), max(logarithms)
+    words = ends("0", f"step {steps[-1]:g}") + ends(f"{10**low:.2g}", f"{10**high:.2g}", of_height=True)
+    return markdown(title, line(shown, across(0, steps[-1]), upwards(low, high), CANDIDATE), words)
 
 
 def latency_histogram(latencies_seconds: Sequence[float], limit_seconds: float, title: str) -> str:
-    """One bar chart of request latencies with the limit they are held to."""
-    figure, axes = _axes(title, "latency in milliseconds", "requests")
-    axes.hist([seconds * 1000 for seconds in latencies_seconds], bins=40, color=CANDIDATE)
-    shown = limit_seconds <= 2 * max(latencies_seconds, default=0)  # a limit far away would squeeze the bars into one
-    limit = f"limit {limit_seconds * 1000:.0f} ms" + ("" if shown else ", far to the right")
-    axes.axvline(limit_seconds * 1000 if shown else math.nan, color=LIMIT, linestyle="--", label=limit)
-    axes.legend(frameon=False)
-    return _markdown(figure, title)
+    """How many requests took how long, and the limit they are held to, where it is near enough to be drawn."""
+    longest, limit = max(latencies_seconds, default=0.0), f"limit {limit_seconds * 1000:.0f} ms"
+    near = limit_seconds <= 2 * longest
+    end = max(longest, limit_seconds if near else 0.0)
+    counts = Counter(min(floor(BARS * seconds / end), BARS - 1) if end else 0 for seconds in latencies_seconds)
+    x, y = across(0, BARS), upwards(0, max(counts.values(), default=1))
+    bars = "M".join(f"{x(bar + 0.5)} {BOTTOM}V{y(count)}" for bar, count in sorted(counts.items()))
+    shapes = path(bars, CANDIDATE, " stroke-width='5'") if bars else ""
+    if near:
+        shapes += path(f"{across(0, end)(limit_seconds)} {BOTTOM}V8", LIMIT)
+    words = ends("0", f"{end * 1000:.0f} ms") + text(110, 102, limit, f" fill='{LIMIT}'")
+    return markdown(title, shapes, words + ends("0", f"{y.high:g}", of_height=True))
 
 
 def evaluation_bars(rows: Sequence[Mapping[str, object]], title: str) -> str:
     """Rows of {suite, value, low, high, minimum, baseline}: a point with its interval beside the one it must beat."""
-    figure, axes = _axes(title, "share of correct answers", "")
+    every = [_number(row[key]) for row in rows for key in ("low", "minimum", "baseline") if row.get(key) is not None]
+    x = across(floor(10 * min(every, default=0.0)) / 10, 1.0)
+    step = 70 // max(len(rows), 1)
+    intervals, values, minimums, baselines, words = [], [], [], [], ""
     for index, row in enumerate(rows):
-        value, low, high = (_number(row[key]) for key in ("value", "low", "high"))
-        axes.errorbar(value, index, xerr=[[value - low], [high - value]], fmt="o", color=CANDIDATE, capsize=4)
-        axes.plot([_number(row["minimum"])], [index], marker="|", markersize=22, color=LIMIT)
+        y = 16 + step // 2 + index * step
+        intervals.append(f"{x(_number(row['low']))} {y}H{x(_number(row['high']))}")
+        values.append(f"{x(_number(row['value']))} {y}h0")
+        minimums.append(f"{x(_number(row['minimum']))} {y - 6}v12")
         if row.get("baseline") is not None:
-            axes.plot([_number(row["baseline"])], [index], marker="D", color=BASELINE)
-    axes.set_yticks(range(len(rows)), [str(row["suite"]) for row in rows])
-    axes.set_ylim(-0.7, len(rows) - 0.3)
-    return _markdown(figure, title)
+            baselines.append(f"{x(_number(row['baseline']))} {y}h0")
+        words += text(44, y - 7, str(row["suite"]))
+    drawn = ((intervals, CANDIDATE, ""), (values, CANDIDATE, _DOT), (baselines, BASELINE, _DOT), (minimums, LIMIT, ""))
+    shapes = "".join(path("M".join(moves), colour, more) for moves, colour, more in drawn if moves)
+    words += text(110, 102, "minimum", f" fill='{LIMIT}'") + text(165, 102, "production", f" fill='{BASELINE}'")
+    return markdown(title, shapes, words + ends(f"{x.low:.0%} right", "100%"))
 
 
 def canary_chart(ticks: Sequence[Mapping[str, object]], title: str) -> str:
     """Ticks of {seconds, weight_percent, requests, failures}: weight given and requests answered over time."""
-    figure, axes = _axes(title, "seconds since the canary began", "weight in percent")
-    seconds = [_number(tick["seconds"]) for tick in ticks]
-    axes.step(seconds, [_number(t["weight_percent"]) for t in ticks], where="post", color=CANDIDATE)
-    axes.set_ylim(0, 105)
-    requests = axes.twinx()
-    requests.plot(seconds, [_number(t["requests"]) for t in ticks], color=BASELINE, label="candidate's requests")
-    requests.plot(seconds, [_number(t["failures"]) for t in ticks], color=LIMIT, label="of these failed")
-    requests.set_ylim(bottom=0)
-    requests.plot([], [], color=CANDIDATE, label="candidate's weight")
-    requests.legend(frameon=False, loc="upper left")
-    return _markdown(figure, title)
+    weights, requests, failures = (
+        [(_number(tick["seconds"]), _number(tick[key])) for tick in ticks]
+        for key in ("weight_percent", "requests", "failures")
+    )
+    held = [point for (_, kept), (until, new) in pairwise(weights) for point in ((until, kept), (until, new))]
+    last, most = weights[-1][0] if weights else 0.0, max((count for _, count in requests), default=0.0)
+    x, counts = across(0, last), upwards(0, most)
+    shapes = line(thinned(_corners(requests), CANARY_POINTS), x, counts, BASELINE)
+    shapes += line(thinned(_corners(failures), CANARY_POINTS), x, counts, LIMIT)
+    shapes += line(thinned(_corners([*weights[:1], *held]), CANARY_POINTS), x, upwards(0, 100), CANDIDATE)
+    words = ends("0", f"{last:.0f} s") + ends("0", "100 %", of_height=True)
+    legend = ((60, "weight", CANDIDATE), (105, f"{most:g} requests", BASELINE), (190, "failed", LIMIT))
+    return markdown(title, shapes, words + "".join(text(at, 102, said, f" fill='{c}'") for at, said, c in legend))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -72,29 +84,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return shown.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _corners(points: Sequence[Point]) -> list[Point]:
+    """Without the points in the middle of a level stretch."""
+    inner = [b for a, b, c in zip(points, points[1:], points[2:], strict=False) if not a[1] == b[1] == c[1]]
+    return [*points[:1], *inner, *points[1:][-1:]]
 
 
 def _number(value: object) -> float:
     if not isinstance(value, (int, float)):
         raise TypeError(f"a chart needs numbers, found {value!r}")
     return float(value)
-
-
-def _axes(title: str, x: str, y: str) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 2.8), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _markdown(figure: "Figure", title: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"

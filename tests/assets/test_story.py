@@ -2,6 +2,7 @@
 
 import json
 
+from llmops_assets.picture import SHOWN_BELOW
 from llmops_core.facts import first_broken
 from llmops_core.plan import STAGES
 from tests.fakes.git_with_data import DATA, rows
@@ -93,8 +94,8 @@ def test_dagster_showed_an_asset_without_its_pictures(begun: World) -> None:
     done = begun.materialize("dataset", "base_weights", "weights", "evaluation")
     events = [event for event in done.all_events if event.is_step_materialization]
     shown = {e.asset_key.path[-1]: e.step_materialization_data.materialization.metadata for e in events}
-    assert "data:image/png;base64" in str(shown["weights"]["loss"].value)
-    assert "data:image/png;base64" in str(shown["evaluation"]["picture"].value)
+    for picture in (shown["weights"]["loss"], shown["evaluation"]["picture"]):
+        assert "data:image/svg+xml" in str(picture.value) and len(str(picture.value)) < SHOWN_BELOW
     assert "learn: what is" in str(shown["dataset"]["sample"].value)
     assert shown["dataset"]["revision"].value == begun.repository.head
 

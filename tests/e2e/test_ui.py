@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from llmops_assets.charts import loss_curve
 from llmops_assets.definitions import STORY
+from llmops_assets.picture import WIDTH
 from tests.fakes.ports import free_port
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("ui")
     (home / "dagster").mkdir()
     (home / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\nnux: {enabled: false}\n")
+    _record_weights(home / "dagster")
     port = free_port()
     program = Path(sys.executable).with_name("dagster-webserver")
     command = [str(program), "-m", "llmops_assets.definitions", "-h", "127.0.0.1", "-p", str(port)]
@@ -61,6 +64,17 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _record_weights(folder: Path) -> None:
+    """As if a run had trained a model: its loss as the asset shows it."""
+    from dagster import AssetMaterialization, DagsterInstance, MetadataValue
+
+    loss = MetadataValue.md(loss_curve([(step, 400 / (step + 50)) for step in range(400)], "training loss"))
+    with DagsterInstance.from_config(str(folder)) as instance:
+        instance.add_dynamic_partitions("models", ["atlas-qa"])
+        made = AssetMaterialization("weights", partition="atlas-qa", metadata={"loss": loss})
+        instance.report_runless_asset_event(made)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +111,14 @@ def test_a_selection_of_a_group_showed_more_than_the_group(ui: str, page: "Page"
     open_graph(page, ui)
     select(page, 'group:"staging"')
     assert see(page, {"staging_deployment", "staging_tests"}) == {"staging_deployment", "staging_tests"}
+
+
+@pytest.mark.parametrize("view", ["overview", "partitions&partition=atlas-qa"])
+def test_a_picture_was_broken_or_hidden_behind_a_link(ui: str, page: "Page", view: str) -> None:
+    page.goto(f"{ui}/assets/weights?view={view}", wait_until="domcontentloaded")
+    picture = page.get_by_alt_text("training loss").first
+    picture.wait_for(timeout=SEEN_SECONDS * 1000)
+    assert picture.evaluate("image => image.naturalWidth") == WIDTH
 
 
 def open_graph(page: "Page", ui: str) -> None:
