@@ -60,7 +60,7 @@ def test_the_status_of_an_empty_platform_failed(llmops: Run) -> None:
     assert ended.exit_code == 0
     assert (model["model"], model["environments"], model["blocked"]) == ("tiny", {}, [])
     assert "serves nowhere" in llmops("status").output
-    assert llmops("status", "nobody", "--json").json == {"models": []}
+    assert llmops("status", "nobody", "--json").json["models"] == []
 
 
 def test_the_status_hid_what_the_environment_lacks(clone: GitWithData, llmops: Run) -> None:
