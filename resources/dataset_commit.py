@@ -120,7 +120,8 @@ class GitDvcCommits(DatasetCommits):
         """The path of the .dvc file that changed."""
         request = {"clone": str(clone), "path": path, "repository": str(self.repository)}
         program = [sys.executable, "-P", "-m", "resources.dvc_add"]  # -P: not a `resources` of the current folder
-        done = subprocess.run(program, input=json.dumps(request), capture_output=True, text=True)
+        # from inside the clone, so that its errors name paths of the repository
+        done = subprocess.run(program, cwd=clone, input=json.dumps(request), capture_output=True, text=True)
         said = without_passwords(done.stderr.strip().rpartition("\n")[2])
         if done.returncode == MEND:
             raise InputError(Problem(path, "", said, "a file that DVC can track and push", "DVC will not take it"))

@@ -147,6 +147,14 @@ def test_what_git_tracks_itself_was_given_to_dvc(commits: GitDvcCommits, dvc_rep
         commits.propose(proposal(dvc_repository))
 
 
+def test_a_folder_that_git_ignores_was_blamed_on_a_path_that_nobody_knows(
+    commits: GitDvcCommits, dvc_repository: DvcRepository
+) -> None:
+    dvc_repository.commit({"data/.gitignore": "/atlas\n/extra\n"})
+    with pytest.raises(InputError, match=r"'data/extra/feedback.jsonl.dvc' is git-ignored"):
+        commits.propose(proposal(dvc_repository))
+
+
 def test_a_branch_that_nobody_has_checked_out_was_not_moved(
     commits: GitDvcCommits, dvc_repository: DvcRepository
 ) -> None:
