@@ -1,8 +1,13 @@
 """The whole story in one process: every asset runs for real, on fakes of what trains and serves."""
 
+import copy
 import json
+from concurrent.futures import ThreadPoolExecutor
+
+from dagster import DagsterInstance
 
 from llmops_assets.picture import SHOWN_BELOW
+from llmops_assets.tags import REVISION_TAG
 from llmops_core.facts import first_broken
 from llmops_core.plan import STAGES
 from tests.fakes.git_with_data import DATA, rows
@@ -116,6 +121,27 @@ def test_another_row_to_fine_tune_on_trained_the_base_again(begun: World) -> Non
     assert begun.materialize("dataset", "base_weights", "weights").success
     made = [fact.subject for fact in begun.doors().ledger.facts("tiny") if fact.kind == "produced"]
     assert (made.count("dataset"), made.count("base_weights"), made.count("weights")) == (2, 1, 2)
+
+
+def test_two_runs_of_two_revisions_at_once_mixed_their_data_or_code(begun: World) -> None:
+    first = begun.repository.head
+    begun.repository.track({**DATA, "train.jsonl": rows("other", 20)})
+    second = begun.repository.commit_model("training", message="other rows", seed=9)
+    begun.repository.commit({"recipes/finetune.py": "raise SystemExit('a third commit')\n"})
+    beside = copy.copy(begun)
+    beside.instance = DagsterInstance.ephemeral()
+    beside.instance.add_dynamic_partitions("models", ["tiny"])
+
+    def run(world: World, revision: str) -> bool:
+        return world.materialize("dataset", "base_weights", "weights", tags={REVISION_TAG: revision}).success
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, [begun, beside], [first, second])) == [True, True]
+    doors = begun.doors()
+    made = {f.body["revision"]: f for f in doors.ledger.facts("tiny") if (f.kind, f.subject) == ("produced", "dataset")}
+    for revision, kind in ((first, "learn"), (second, "other")):
+        artifact = doors.artifacts.get("dataset", made[revision].body["digest"])
+        assert artifact is not None and f'"{kind}: ' in (artifact.path / "train.jsonl").read_text()
 
 
 def test_rows_that_are_no_text_were_trained_on(begun: World) -> None:
