@@ -23,7 +23,7 @@ import time
 import urllib.request
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 GGUF_MAGIC = b"GGUF"
 # A kept-alive connection holds one of llama.cpp's HTTP threads until it has been idle for 5 s: with its default, about
@@ -38,7 +38,7 @@ class CannotServe(Exception):
     """Says in one sentence why the server does not start."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> NoReturn:
     options = _parser().parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -52,13 +52,18 @@ def main(arguments: list[str] | None = None) -> int:
         _refuse_shorter_context(server.listening_address, options.context_tokens)
     except CannotServe as error:
         print(f"cannot serve: {error}", file=sys.stderr, flush=True)
-        return 1
+        _end(1)
     print(f"serving {options.alias} on {server.listening_address}", file=sys.stderr, flush=True)
     stop.wait()
     _drain(server.listening_address)
     print("stopped", file=sys.stderr, flush=True)
-    # Not by way of llama.cpp's own end: that waits for clients whose requests it no longer answers, for minutes.
-    os._exit(0)
+    _end(0)
+
+
+def _end(code: int) -> NoReturn:
+    """Not by way of llama.cpp's own end: that waits for clients whose requests it no longer answers, for minutes, and
+    for ever when it is ended while it starts."""
+    os._exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -165,4 +170,4 @@ def _drain(url: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -17,7 +17,6 @@ import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError
 from recipes.engines import Served, command_line, require_installed, running
-from recipes.serve import main
 from resources.envoy_config import IDLE_LIMIT
 from tests.fakes.ports import free_port
 
@@ -139,10 +138,11 @@ def test_unusable_model_file_is_said_and_exit_code_is_1(packaged, tmp_path, cont
     assert "Traceback" not in done.stderr
 
 
-def test_longer_context_than_the_model_has_is_refused(packaged, capsys):
-    options = ["--model", str(packaged / "model.gguf"), "--port", str(free_port()), "--alias", "tiny"]
-    assert main([*options, "--context-tokens", "4096", "--parallel", "1"]) == 1
-    assert "holds 128 tokens" in capsys.readouterr().err
+def test_longer_context_than_the_model_has_is_refused_without_hanging_in_the_engine(packaged):
+    line = command_line(Served(packaged, "tiny", free_port(), context_tokens=4096, parallel=1))
+    for _ in range(3):
+        done = subprocess.run(line, capture_output=True, text=True, timeout=30)
+        assert (done.returncode, "holds 128 tokens" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
