@@ -9,10 +9,16 @@ from resources.ledger import Ledger
 from resources.wiring import Platform
 
 
-def owner(ledger: Ledger, model: str) -> str | None:
-    """The repository that this name belongs to now, empty for the platform's own checkout; None for a free name."""
-    known = ledger.newest(model, "requested", "retired")
-    return repository_in(known) if known is not None and known.kind == "requested" else None
+def owner(newest: Fact | None) -> str | None:
+    """The repository that a name belongs to, empty for the platform's own checkout; None for a free name. `newest` is
+    the model's newest fact that asks for a release or retires it."""
+    return repository_in(newest) if newest is not None and newest.kind == "requested" else None
+
+
+def owners(ledger: Ledger) -> dict[str, str]:
+    """{model: repository} of all names that are not free."""
+    found = {fact.model: owner(fact) for fact in ledger.newest_of_each("requested", "retired")}
+    return {model: repository for model, repository in found.items() if repository is not None}
 
 
 def doors_of(platform: Platform, model: str) -> Platform:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llmops_assets.release import Release, models_at, open_release, ruling_files, source_path
-from llmops_assets.repositories import named, owner, repository_in
+from llmops_assets.repositories import named, owner, owners, repository_in
 from llmops_core.errors import InputError, TransientError
 from llmops_core.facts import Fact
 from llmops_core.touched import touched
@@ -56,7 +56,8 @@ def change_since(platform: Platform, base: str | None, head: str) -> Change:
 def decide(platform: Platform, model: str, change: Change, by: str) -> Decision:
     """Writes what the decision needs to be made only once; launches nothing."""
     head = change.head.revision
-    if (other := owner(platform.ledger, model)) not in (None, platform.repository):
+    known = platform.ledger.newest(model, "requested", "retired")
+    if (other := owner(known)) not in (None, platform.repository):
         return _leave(platform, model, head, named(other or ""))
     if not _is_model(platform, model, head):
         return _retire(platform, model, change)
@@ -67,7 +68,6 @@ def decide(platform: Platform, model: str, change: Change, by: str) -> Decision:
         return Decision(model, "refused", f"refused: {error}")
     if missing := lacks(release.spec, release.inputs.production):
         return Decision(model, "untried", f"not tried here: {'; '.join(missing)}")
-    known = platform.ledger.newest(model, "requested", "retired")
     if known is not None and known.kind == "requested" and known.fingerprint == release.fingerprints["production"]:
         pending = known.body["by"] == by  # delivered again: the run key decides whether a run was launched
         return Decision(model, "nothing", "nothing it depends on changed", known if pending else None)
@@ -86,9 +86,9 @@ def request(release: Release, by: str, change: Change | None = None) -> Fact:
     ledger, fingerprint = release.platform.ledger, release.fingerprints["production"]
     commit = change.head if change else release.platform.source.commit(release.revision)
     for _ in range(REQUEST_ATTEMPTS):
-        if owner(ledger, release.model) not in (None, release.platform.repository):
-            break  # another repository took the name at this moment
         known = ledger.newest(release.model, "requested", "retired")
+        if owner(known) not in (None, release.platform.repository):
+            break  # another repository took the name at this moment
         if known is not None and known.kind == "requested" and known.fingerprint == fingerprint:
             return known
         generation = known.body["generation"] + 1 if known else 1
@@ -128,8 +128,7 @@ def _moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
 
 def _active(platform: Platform) -> set[str]:
     """Models of this repository that were asked for and not retired since: their folders may be gone."""
-    newest = platform.ledger.newest_of_each("requested", "retired")
-    return {fact.model for fact in newest if fact.kind == "requested" and repository_in(fact) == platform.repository}
+    return {model for model, repository in owners(platform.ledger).items() if repository == platform.repository}
 
 
 def _leave(platform: Platform, model: str, head: str, other: str) -> Decision:

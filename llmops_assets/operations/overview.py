@@ -1,12 +1,14 @@
 """Where every model stands: the ledger's fold, what answers now, and what the environment lacks for models that were
 never tried."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from llmops_assets.deploying import public_url
 from llmops_assets.operations.endpoint import status_of
 from llmops_assets.operations.watching import heads, own_models
 from llmops_assets.release import spec_at
+from llmops_assets.repositories import doors_of, named
 from llmops_core.errors import EnvironmentLacks, InputError
 from llmops_core.routing import Environment
 from llmops_core.status import ENVIRONMENTS, SILENT, Blocked, ModelStatus, Retirement, Serving, fold
@@ -20,14 +22,24 @@ READY_LIMIT_SECONDS = 6.0  # the gateway itself waits 5 s for a server
 def overview(platform: Platform) -> list[ModelStatus]:
     """One status a model: those of the head of each repository's branch, and those that still serve without one."""
     facts = platform.ledger.facts()
-    committed = {model: (view, head) for view, head in heads(platform) for model in own_models(view, head)}
+    known = list(heads(platform))
+    committed = {model: (view, head) for view, head in known for model in own_models(view, head)}
+    readable = {view.repository for view, _ in known}
     removed = sorted({fact.model for fact in facts} - set(committed))
     found = [_with_lacks(*at, _back(fold(model, facts))) for model, at in sorted(committed.items())]
-    return [_looked_at(platform, status) for status in (*found, *(_removed(fold(model, facts)) for model in removed))]
+    return [
+        _looked_at(platform, status)
+        for status in (*found, *(_removed(platform, fold(model, facts), readable) for model in removed))
+    ]
 
 
-def _removed(status: ModelStatus) -> ModelStatus:
-    """Whether a tick has seen it already or not."""
+def _removed(platform: Platform, status: ModelStatus, readable: Collection[str]) -> ModelStatus:
+    """A model that no head has: its folder was removed, whether a tick has seen it already or not. Nothing is known of
+    that where its repository is not here."""
+    repository = doors_of(platform, status.model).repository
+    if repository not in readable:
+        reason = f"{named(repository)} is not watched any more, or was not fetched here yet"
+        return replace(status, blocked=(Blocked("repository", reason), *status.blocked))
     return replace(status, retired=status.retired or Retirement("folder"))
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmops_assets.release import head_of, models_at
-from llmops_assets.repositories import named, owner
+from llmops_assets.repositories import named, owners
 from llmops_core.errors import InputError
 from resources.wiring import Platform
 
@@ -44,7 +44,8 @@ def heads(platform: Platform) -> Iterator[tuple[Platform, str]]:
 
 def own_models(view: Platform, head: str) -> list[str]:
     """The models at this commit whose names do not belong to another repository."""
-    return [model for model in models_at(view, head) if owner(view.ledger, model) in (None, view.repository)]
+    found = owners(view.ledger)
+    return [model for model in models_at(view, head) if found.get(model, view.repository) == view.repository]
 
 
 def _fetched(view: Platform) -> str:
@@ -57,9 +58,9 @@ def _fetched(view: Platform) -> str:
 
 def _status(view: Platform) -> RepositoryStatus:
     watched, reach, head = view.watched, view.mirror.reach(), _fetched(view)
-    owners = {model: owner(view.ledger, model) for model in models_at(view, head)} if head else {}
-    others = {model: other for model, other in owners.items() if other is not None and other != view.repository}
-    refused = {model: f"{named(other)} has a model of this name" for model, other in others.items()}
+    others = {model: other for model, other in owners(view.ledger).items() if other != view.repository}
+    here = models_at(view, head) if head else []
+    refused = {model: f"{named(others[model])} has a model of this name" for model in here if model in others}
     return RepositoryStatus(
         watched.name, watched.url, view.branch, head, reach.told, reach.failures, reach.next_try, refused
     )

@@ -106,6 +106,14 @@ def test_an_outage_was_silent_or_lost_a_commit(ticking: Ticking, world: World, t
     assert repositories(world.doors())[0].why == ""
 
 
+def test_a_repository_that_is_watched_no_more_had_its_models_told_as_removed(ticking: Ticking, world: World) -> None:
+    ticking.tick()
+    path = world.repository.path / "config" / "local.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "repositories": []}))
+    (status,) = overview(world.doors())
+    assert status.retired is None and "not watched any more" in status.blocked[0].reason
+
+
 def test_a_repository_that_was_never_reached_stopped_status(ticking: Ticking, world: World, team: GitWithData) -> None:
     team.path.rename(team.path.with_name("away"))
     with pytest.raises(TransientError):
