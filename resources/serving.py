@@ -226,4 +226,5 @@ def _ask(deployment: Deployment) -> Finding:
     except urllib.error.HTTPError as error:
         return Finding("health", Verdict.FAILED, f"{url} answers {error.code}")
     except (OSError, ValueError) as error:
-        return Finding("health", Verdict.FAILED, f"{url} does not answer: {error}")
+        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        return Finding("health", Verdict.FAILED, f"{url} does not answer: {why}")
