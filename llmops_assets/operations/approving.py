@@ -1,16 +1,17 @@
 """Approvals in and out of the ledger. Who may approve is read from the platform's own checkout, never from the
 revision under review."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 from llmops_assets.release import Release
 from llmops_core.approval import APPROVAL_NAMESPACE, Approval, ApprovalPolicy, Statement, Subject
 from llmops_core.approvers import load_approvers
 from llmops_core.errors import EnvironmentLacks, GateRefused, IntegrityError
 from llmops_core.promotion import require
-from llmops_core.settings import Settings
+from llmops_core.settings import Role, Settings
 from resources.wiring import Platform
 
 ENVIRONMENT = "production"
@@ -36,10 +37,11 @@ def approved_subject(release: Release) -> Subject:
     )
 
 
-def policy_of(settings: Settings) -> ApprovalPolicy:
-    """What the environment demands."""
-    approvals = settings.approvals
-    return ApprovalPolicy(roles=approvals.required, forbid_self_approval=not approvals.sign_locally)
+def policy_of(ruling: Settings, released: Settings) -> ApprovalPolicy:
+    """What the environment demands by the platform's own checkout (`ruling`). The revision under review may demand
+    more roles, never fewer, and never that its author may approve."""
+    roles = dict.fromkeys((*ruling.approvals.required, *released.approvals.required))
+    return ApprovalPolicy(roles=tuple(roles), forbid_self_approval=not ruling.approvals.sign_locally)
 
 
 def sign(platform: Platform, statement: Statement, key: Path) -> Approval:
@@ -54,14 +56,13 @@ def sign(platform: Platform, statement: Statement, key: Path) -> Approval:
     return Approval(statement, signature, identity)
 
 
-def sign_locally(platform: Platform, subject: Subject) -> None:
-    """Fills every role that is still open with this machine's own key; only where the settings say so."""
-    approvals = platform.settings.approvals
-    if not approvals.sign_locally:
+def sign_locally(platform: Platform, subject: Subject, roles: Iterable[str]) -> None:
+    """Fills each of these roles that is still open with this machine's own key; only where the settings say so."""
+    if not platform.settings.approvals.sign_locally:
         raise GateRefused("approval", f"{platform.settings.name} does not sign for itself")
     known = {a.statement.role for a in approvals_of(platform, subject.model) if not a.statement.unbound(subject)}
     platform.signatures.make_key(local_key(platform), LOCAL_IDENTITY)
-    for role in approvals.required:
+    for role in roles:
         if role not in known:
             comment = "signed by the local environment's own key"
             statement = Statement(
@@ -108,7 +109,7 @@ def trusted_roles(platform: Platform) -> Mapping[str, frozenset[str]]:
     if not path.is_file():
         raise EnvironmentLacks(f"{approvals.approvers} is not there: it says who may approve in which role")
     roles = load_approvers(path.read_bytes(), approvals.approvers).roles_in(ENVIRONMENT)
-    return {**roles, LOCAL_IDENTITY: frozenset(approvals.required)} if approvals.sign_locally else roles
+    return {**roles, LOCAL_IDENTITY: frozenset(get_args(Role))} if approvals.sign_locally else roles
 
 
 def local_key(platform: Platform) -> Path:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from llmops_assets.operations.approving import approvals_of, approved_subject, sign_locally
+from llmops_assets.operations.approving import approvals_of, approved_subject, policy_of, sign_locally
 from llmops_core.errors import EnvironmentLacks, GateRefused, IntegrityError
 from llmops_core.settings import load_settings
-from tests.fakes.git_with_data import AUTHOR
+from tests.fakes.git_with_data import AUTHOR, ROOT
 from tests.fakes.people import EVE, GRACE, signed
 from tests.fakes.platform_doors import UNTIL_APPROVAL, World
 
@@ -106,7 +106,7 @@ def test_approvers_that_are_missing_meant_that_everybody_may(tested: World) -> N
 
 def test_the_platform_signed_for_itself_where_people_must(tested: World) -> None:
     with pytest.raises(GateRefused, match="does not sign for itself"):
-        sign_locally(tested.doors(), approved_subject(tested.release()))
+        sign_locally(tested.doors(), approved_subject(tested.release()), ["technical"])
 
 
 def test_a_revision_that_allows_itself_local_signatures_wassigned(tested: World) -> None:
@@ -122,3 +122,13 @@ def test_a_revision_that_allows_itself_local_signatures_wassigned(tested: World)
 def test_something_was_approved_before_it_was_tested(begun: World) -> None:
     with pytest.raises(GateRefused, match="no current dataset"):
         approved_subject(begun.release())
+
+
+def test_a_branch_lowered_what_its_own_release_needs() -> None:
+    """Fewer roles, or an author who may approve: neither is for the revision under review to say."""
+    text = (ROOT / "config" / "local.yaml").read_text().replace("[technical]", "[security, technical]")
+    ruling = load_settings(text.replace("sign_locally: true", "sign_locally: false").encode(), "config/local.yaml")
+    lenient = load_settings((ROOT / "config" / "local.yaml").read_bytes(), "config/local.yaml")
+    policy = policy_of(ruling, lenient)
+    assert policy.roles == ("security", "technical") and policy.forbid_self_approval
+    assert policy_of(lenient, ruling).roles == ("technical", "security")  # it may demand more
