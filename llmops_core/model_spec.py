@@ -156,8 +156,7 @@ class ModelSpec(Strict):
     @property
     def learnt_from(self) -> frozenset[str]:
         """The files whose rows the model may remember; no other file may ask what stands in them."""
-        pretrain = self.source.pretrain if isinstance(self.source, LocalSource) else None
-        return frozenset([*self.training.files, *([pretrain.data] if pretrain else [])])
+        return _learnt_from(self.source, self.training)
 
 
 def load_model_spec(content: bytes, file: str, allowed_endpoints: Collection[str] = ()) -> ModelSpec:
@@ -208,6 +207,11 @@ def _section_parser(name: str) -> TypeAdapter[Any]:
     return parser
 
 
+def _learnt_from(source: Source, training: Training) -> frozenset[str]:
+    pretrain = source.pretrain if isinstance(source, LocalSource) else None
+    return frozenset([*training.files, *([pretrain.data] if pretrain else [])])
+
+
 def _no_self_dependency(name: str, depends_on: tuple[str, ...]) -> Iterator[Violation]:
     for index, other in enumerate(depends_on):
         if other == name:
@@ -232,7 +236,21 @@ def _context_fits(source: Source, serving: Serving) -> Iterator[Violation]:
             yield Violation(("serving", "context_tokens"), serving.context_tokens, f"{longest} or less", message)
 
 
-_RULES: tuple[Callable[..., Iterator[Violation]], ...] = (_no_self_dependency, _vllm_needs_gpu, _context_fits)
+def _suites_ask_what_is_new(source: Source, training: Training, evaluation: Evaluation) -> Iterator[Violation]:
+    learnt = _learnt_from(source, training)
+    for index, suite in enumerate(evaluation.suites):
+        if suite.data in learnt:
+            expected = "a file that the model does not learn from"
+            message = "the model learns these answers, so the suite would measure its memory; name another file"
+            yield Violation(("evaluation", "suites", index, "data"), suite.data, expected, message)
+
+
+_RULES: tuple[Callable[..., Iterator[Violation]], ...] = (
+    _no_self_dependency,
+    _vllm_needs_gpu,
+    _context_fits,
+    _suites_ask_what_is_new,
+)
 
 
 def _broken_rules(sections: dict[str, Any]) -> Iterator[Violation]:

@@ -93,7 +93,10 @@ class Canary(Strict, CanaryPolicy):
     steps_percent: Listing[Annotated[int, Field(ge=1, le=100)]] = Field(
         min_length=1, max_length=20, description="The candidate's share of requests, rising from step to step."
     )
-    alpha: Rate = Field(description="Chance that a good candidate is rolled back, over the whole canary.")
+    # Above 0.2 a verdict says little: more than every fifth good candidate could be rolled back.
+    alpha: Annotated[float, Field(gt=0, le=0.2)] = Field(
+        description="Chance that a good candidate is rolled back, over the whole canary."
+    )
     max_error_rate: Rate = Field(description="Share of failed requests that is still good.")
     immediate_error_rate: Rate = Field(description="Share of failed requests that nobody could tolerate.")
     max_slow_rate: Rate = Field(description="Share of slow answers that is still good.")
@@ -144,7 +147,9 @@ class StagingTests(Strict):
         description="Levels of simultaneous requests.",
     )
     requests: int = Field(default=200, ge=1, le=1_000_000, description="Requests at each level.")
-    min_success_rate: Share = Field(default=0.95, description="Share of requests that must succeed at every level.")
+    min_success_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.95, description="Share of requests that must succeed at every level."
+    )
     max_p95_seconds: float = Field(default=5, gt=0, description="95 of 100 answers take no longer, at every level.")
 
 

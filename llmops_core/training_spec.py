@@ -67,10 +67,15 @@ class Schedule(Strict):
     row_tokens: int = Field(default=64, ge=8, le=2**20, description="Longest sequence; several rows share one.")
 
     @model_validator(mode="after")
-    def _step_holds_a_row(self) -> Self:
+    def _numbers_fit(self) -> Self:
+        broken: list[Violation] = []
+        if self.warmup_steps >= self.steps:
+            message = "the rate would never reach its peak; lower warmup_steps or raise steps"
+            broken.append(Violation(("warmup_steps",), self.warmup_steps, f"less than steps ({self.steps})", message))
         if self.tokens_per_step < self.row_tokens:
             message = "a step must hold at least one sequence; raise tokens_per_step or lower row_tokens"
-            refuse([Violation(("tokens_per_step",), self.tokens_per_step, f"{self.row_tokens} or more", message)])
+            broken.append(Violation(("tokens_per_step",), self.tokens_per_step, f"{self.row_tokens} or more", message))
+        refuse(broken)
         return self
 
 

@@ -171,6 +171,11 @@ def test_no_value_anywhere_crashes(place, value):
         (LOCAL, ("training", "lora"), None, "training.lora", "section is empty"),
         (LOCAL, ("training", "lora", "rank"), 0, "training.lora.rank", "not allowed"),
         (LOCAL, ("training", "lora", "targets"), [], "training.lora.targets", "not allowed"),
+        (LOCAL, ("training", "warmup_steps"), 300, "training.warmup_steps", "never reach its peak"),
+        (LOCAL, ("source", "pretrain", "steps"), 30, "source.pretrain.warmup_steps", "never reach its peak"),
+        (LOCAL, ("evaluation", "suites", 1, "data"), "train.jsonl", "evaluation.suites[1].data", "its memory"),
+        (LOCAL, ("evaluation", "suites", 0, "data"), "pretrain.jsonl", "evaluation.suites[0].data", "its memory"),
+        (S3, ("evaluation", "suites", 0, "data"), "feedback.jsonl", "evaluation.suites[0].data", "its memory"),
         (LOCAL, ("training", "tokens_per_step"), 32, "training.tokens_per_step", "at least one sequence"),
         (LOCAL, ("evaluation", "suites"), [], "evaluation.suites", "not allowed"),
         (LOCAL, ("evaluation", "suites", 1, "name"), "new_facts", "evaluation.suites[1].name", "has this name"),
@@ -189,6 +194,15 @@ def test_each_rule_names_its_field(sample, at, value, field, words):
     problems = problems_of(changed(sample, at, value), in_blocks if value != "a\n" else as_bytes)
     problem = next(problem for problem in problems if problem.field == field)
     assert words in problem.message and problem.message.startswith("line ")
+
+
+def test_a_warm_up_of_all_steps_but_one_was_refused():
+    assert load_model_spec(as_bytes(changed(LOCAL, ("training", "warmup_steps"), 299)), FILE).training.steps == 300
+
+
+def test_a_suite_on_learnt_rows_was_told_only_after_the_other_problems():
+    sample = changed(changed(LOCAL, ("evaluation", "suites", 0, "data"), "train.jsonl"), ("name",), "Bad Name")
+    assert [problem.field for problem in problems_of(sample)] == ["name", "evaluation.suites[0].data"]
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,7 @@ def test_no_value_anywhere_crashes(at, value):
         (("canary", "steps_percent"), [], "canary.steps_percent", ""),
         (("canary", "immediate_error_rate"), 0.001, "canary", "must be above"),
         (("canary", "alpha"), 1, "canary.alpha", ""),
+        (("canary", "alpha"), 0.21, "canary.alpha", ""),
         (("approvals", "required"), [], "approvals.required", ""),
         (("approvals", "required"), ["technical", "technical"], "approvals.required[1]", "twice"),
         (("approvals", "required"), ["boss"], "approvals.required[0]", ""),
@@ -199,6 +200,7 @@ def test_no_value_anywhere_crashes(at, value):
         (("arrivals", 1, "into"), "feedback.csv", "arrivals[1].into", "JSON Lines"),
         (("arrivals", 1, "settle_seconds"), 0, "arrivals[1].settle_seconds", ""),
         (("arrivals", 1, "merge"), "never", "arrivals[1].merge", ""),
+        (("staging_tests", "min_success_rate"), 0.0, "staging_tests.min_success_rate", ""),
         (("staging_tests", "concurrency"), [0], "staging_tests.concurrency[0]", ""),
     ],
 )
