@@ -62,7 +62,11 @@ def ingredients(inputs: ModelInputs) -> dict[str, dict[str, Any]]:
     spec, staging, production = inputs.spec, inputs.staging, inputs.production
     files = {name: f"{spec.data.path}/{name}".rstrip("/") for name in inputs.data}
     parts: dict[str, dict[str, Any]] = {
-        "dataset": _named("data", spec.data) | {files[name]: md5 for name, md5 in inputs.data.items()},
+        "dataset": {
+            **_named("data", spec.data),
+            **{files[name]: md5 for name, md5 in inputs.data.items()},
+            "files to learn from": sorted(spec.learnt_from),  # no other file may ask what stands in them
+        },
         "base_weights": _named("source", spec.source) | _files_read_by_source(inputs) | dict(inputs.weights_data),
         "weights": {
             **_named("training", spec.training),

@@ -101,6 +101,7 @@ def fold(model: str, facts: Sequence[Fact]) -> ModelStatus:
                 blocked[fact.subject] = Blocked(fact.subject, str(fact.body.get("reason") or "no reason was recorded"))
         elif fact.kind == "switched":
             _switch(environments, fact)
+            blocked |= _rolled_back(fact)
         elif fact.kind == "requested":
             retired = None
         elif fact.kind == "retired":
@@ -113,6 +114,13 @@ def _retirement(fact: Fact) -> Retirement:
     if fact.subject == "production":
         return Retirement("ended", fact.body["by"], fact.at, fact.body["reason"])
     return Retirement("folder", fact.body.get("author", ""), fact.at, fact.body.get("reason", ""))
+
+
+def _rolled_back(fact: Fact) -> dict[str, Blocked]:
+    if not (left := fact.body.get("rolled_back")):
+        return {}
+    why = fact.body.get("why") or "no reason was given"
+    return {"production": Blocked("production", f"{left} was rolled back on {fact.at[:10]}: {why}")}
 
 
 def _switch(environments: dict[str, Serving], fact: Fact) -> None:

@@ -69,8 +69,16 @@ class Home:
         return f"sqlite:///{self.root / 'ledger.db'}"
 
     def folder(self, name: str) -> Path:
+        """A folder of the state, made if it is not there. What people asked and said lies in it: only the owner may
+        look. Raises EnvironmentLacks where it cannot be made."""
         path = self.root / name
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentLacks(
+                f"{path} cannot be made: {error.strerror}; choose another state folder with LLMOPS_HOME"
+            ) from error
         return path
 
     def as_environment(self) -> dict[str, str]:

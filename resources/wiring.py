@@ -123,7 +123,7 @@ class Platform:
 
     @cached_property
     def ledger(self) -> Ledger:
-        self.home.root.mkdir(parents=True, exist_ok=True)
+        self.home.folder("")
         return SqlLedger(self.home.ledger_url)
 
     @cached_property
@@ -167,10 +167,10 @@ class Platform:
 
 def build_platform(home: Home) -> Platform:
     """The platform that `home` names, ruled by its file in the working tree's config/."""
-    path = home.repository / "config" / f"{home.environment}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
-        raise InputError(
-            Problem("environment", "LLMOPS_ENVIRONMENT", home.environment, f"one of: {names}", f"{path} does not exist")
-        )
+    folder = home.repository / "config"
+    known = {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.is_file()}
+    path = known.get(home.environment)
+    if path is None:
+        expected, message = f"one of: {', '.join(known) or 'none'}", f"{folder}/{home.environment}.yaml does not exist"
+        raise InputError(Problem("environment", "LLMOPS_ENVIRONMENT", home.environment, expected, message))
     return Platform(home, load_settings(path.read_bytes(), f"config/{home.environment}.yaml"))

@@ -13,6 +13,7 @@ from llmops_assets.tags import PARTITION_TAG, REVISION_TAG, tags_of
 from llmops_core.errors import InputError, Problem, TransientError
 from llmops_core.promotion import serves
 from llmops_core.status import fold
+from llmops_core.validation import lacks
 from resources.wiring import Platform
 
 JOB, BY = "release", "llmops"
@@ -39,6 +40,9 @@ def release_model(platform: Platform, model: str, revision: str, say: Say) -> Ou
     release = open_release(platform, model, revision)
     if _reached(release):
         return Outcome(model, revision, reached=True)
+    if missing := lacks(release.spec, release.inputs.production):
+        reason = f"environment: {release.inputs.production.name} cannot run it: {'; '.join(missing)}"
+        return Outcome(model, revision, reached=False, reason=reason)
     client = DagsterClient(platform.home.dagster_url)
     run_id = _run(client, release)
     say(f"run {run_id}: {platform.home.dagster_url}/runs/{run_id}")

@@ -11,6 +11,8 @@ import click
 
 from llmops_core.errors import InputError, LlmopsError
 
+WRONG_USAGE = 64  # as sysexits.h has it; click's own 2 is a verdict of `llmops audit`
+
 
 class Commands(click.Group):
     """Imports a command's module when it is called, and turns purposeful errors into one message and an exit code."""
@@ -34,6 +36,11 @@ class Commands(click.Group):
         except LlmopsError as error:
             report(error)
             ctx.exit(error.exit_code)
+        except click.UsageError as error:
+            if "--json" in sys.argv:
+                click.echo(json.dumps({"error": error.format_message(), "problems": []}, indent=2))
+            error.show()
+            ctx.exit(WRONG_USAGE)
 
 
 def report(error: LlmopsError) -> None:

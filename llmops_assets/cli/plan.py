@@ -26,6 +26,8 @@ def command(ctx: click.Context, revisions: str, markdown: bool, as_json: bool) -
 
     Exit 0: nothing to run. Exit 10: something. Exit 1: the commit is invalid.
     """
+    if markdown and as_json:
+        raise click.UsageError("choose one of --markdown and --json")
     doors = platform()
     base, dots, head = revisions.partition("..")
     found = doors.source.resolve((head.lstrip(".") or "HEAD") if dots else revisions)
@@ -34,7 +36,7 @@ def command(ctx: click.Context, revisions: str, markdown: bool, as_json: bool) -
         title, rows = f"Plan for {known[:12]}..{found[:12]}", plan_between(doors, known, found)
     else:
         title, rows = f"Plan for {found[:12]}", plan_release(doors, found)
-    if markdown and not as_json:
+    if markdown:
         click.echo(as_markdown(title, rows), nl=False)
     else:
         show([row.as_dict() for row in rows], as_json, lambda: _print(title, rows))

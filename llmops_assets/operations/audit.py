@@ -42,6 +42,7 @@ def audit(platform: Platform, model: str) -> list[Link]:
     production = production_of(own, switched)
     links = [
         _endpoint(platform, model, switched),
+        _measured("route", lambda: _route(platform, model, switched)),
         _measured("served file", lambda: _served_file(platform, switched)),
         _ledger(facts),
     ]
@@ -109,6 +110,18 @@ def _endpoint(platform: Platform, model: str, switched: Fact) -> Link:
     if (answer.version, answer.weights_digest) != expected:
         return Link("endpoint", "broken", f"{seen}; recorded is version {expected[0]} with {expected[1][:12]}")
     return Link("endpoint", "verified", seen)
+
+
+def _route(platform: Platform, model: str, switched: Fact) -> str:
+    """Where the gateway sends requests, against the deployment that was recorded to take them: two deployments of one
+    version answer alike."""
+    recorded = switched.body["deployment"]
+    route = platform.gateway.current().route(model, "production")
+    shares = {share.deployment.name: share.weight_percent for share in route.shares} if route else {}
+    seen = ", ".join(f"{name} {percent} %" for name, percent in sorted(shares.items())) or "nowhere"
+    if not shares.get(recorded):
+        raise IntegrityError(f"the gateway routes to {seen}; recorded is {recorded}")
+    return f"the gateway routes to {seen}"
 
 
 def _served_file(platform: Platform, switched: Fact) -> str:

@@ -78,10 +78,10 @@ def _with_lacks(platform: Platform, head: str, status: ModelStatus) -> ModelStat
     """Adds what stands in the way of any release here, tried or not: a broken spec, a missing GPU or cluster."""
     try:
         missing = lacks(spec_at(platform, head, status.model), platform.settings)
-        reason = f"{platform.settings.name} cannot run it: {'; '.join(missing)}" if missing else ""
+        if not missing:
+            return status
+        found = Blocked("environment", f"{platform.settings.name} cannot run it: {'; '.join(missing)}")
     except InputError as error:
-        reason = str(error)
-    if not reason:
-        return status
-    others = tuple(blocked for blocked in status.blocked if blocked.stage != "environment")
-    return replace(status, blocked=(Blocked("environment", reason), *others))
+        found = Blocked("model.yaml", str(error))
+    others = tuple(blocked for blocked in status.blocked if blocked.stage != found.stage)
+    return replace(status, blocked=(found, *others))

@@ -1,10 +1,12 @@
 """Back to the version before: at once, to exactly that version, or a clear no."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from llmops_assets.operations.audit import audit
+from llmops_assets.operations.overview import overview
 from llmops_assets.operations.rollback import roll_back
 from llmops_assets.operations.summary import summarise
 from llmops_core.errors import GateRefused, IntegrityError
@@ -33,6 +35,20 @@ def test_production_did_not_go_back(twice: World) -> None:
     assert _serving(twice) == ["1"] and twice.registry.alias("tiny", "production") == 1
     assert serves(before.platform.ledger.facts("tiny"), before.fingerprints)
     assert verdict_of(audit(twice.doors(), "tiny")) == "verified"
+
+
+def test_a_rollback_cut_off_the_ledger_s_end_was_not_missed(twice: World) -> None:
+    roll_back(twice.doors(), "tiny", "too terse")
+    with sqlite3.connect(twice.home.root / "ledger.db") as database:
+        database.execute("DELETE FROM facts WHERE sequence = (SELECT MAX(sequence) FROM facts)")
+    route = next(link for link in audit(twice.doors(), "tiny") if link.name == "route")
+    assert route.verdict == "broken" and "-v1-" in route.detail and "recorded is tiny-production-v2" in route.detail
+
+
+def test_the_status_did_not_say_why_the_newest_commit_does_not_serve(twice: World) -> None:
+    roll_back(twice.doors(), "tiny", "too terse")
+    (status,) = overview(twice.doors())
+    assert status.blocked[0].stage == "production" and status.blocked[0].reason.endswith("too terse")
 
 
 def test_what_was_rolled_back_came_again_without_a_new_proof(twice: World) -> None:

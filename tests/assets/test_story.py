@@ -144,6 +144,23 @@ def test_two_runs_of_two_revisions_at_once_mixed_their_data_or_code(begun: World
         assert artifact is not None and f'"{kind}: ' in (artifact.path / "train.jsonl").read_text()
 
 
+def test_a_file_that_the_data_lacks_was_missed_only_by_the_training(begun: World) -> None:
+    assert begun.materialize("dataset").success
+    begun.repository.commit_model("training", train="nope.jsonl")
+    assert not begun.materialize("dataset", "base_weights", "weights").success
+    assert begun.jobs.ran == []
+    assert "models/tiny/model.yaml: training.train" in begun.reasons("dataset")[0]
+
+
+def test_an_exam_that_became_training_data_was_not_seen_since_the_rows_are_the_same(begun: World) -> None:
+    begun.repository.track({**DATA, "more.jsonl": DATA["test.jsonl"]})
+    begun.repository.commit({}, "the exam's rows once more")
+    assert begun.materialize("dataset").success
+    begun.repository.commit_model("training", train="more.jsonl")
+    assert not begun.materialize("dataset").success
+    assert "test.jsonl" in begun.reasons("dataset")[0]
+
+
 def test_rows_that_are_no_text_were_trained_on(begun: World) -> None:
     begun.repository.track({"train.jsonl": {"a?": "1"}, "pretrain.jsonl": {}, "test.jsonl": {"b?": "1"}})
     begun.repository.commit({}, "an empty file")

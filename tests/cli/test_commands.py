@@ -27,7 +27,7 @@ def test_a_command_had_no_help_or_no_json(llmops: Run, command: str) -> None:
 def test_the_help_left_a_command_out(llmops: Run) -> None:
     told = llmops("--help").output
     assert all(f"  {command} " in told for command in Commands.names)
-    assert llmops("conquer").exit_code == 2
+    assert llmops("conquer").exit_code == 64
 
 
 def test_the_program_itself_did_not_start(tmp_path: Path) -> None:
@@ -60,7 +60,20 @@ def test_the_status_of_an_empty_platform_failed(llmops: Run) -> None:
     assert ended.exit_code == 0
     assert (model["model"], model["environments"], model["blocked"]) == ("tiny", {}, [])
     assert "serves nowhere" in llmops("status").output
-    assert llmops("status", "nobody", "--json").json["models"] == []
+    unknown = llmops("status", "nobody", "--json")
+    assert unknown.exit_code == 1 and "there is no such model" in unknown.json["error"]
+
+
+def test_broken_settings_kept_the_platform_from_being_stopped(clone: GitWithData, llmops: Run) -> None:
+    (clone.path / "config" / "local.yaml").write_text("nonsense: 1")
+    assert llmops("status").exit_code == 1
+    assert llmops("stop").exit_code == 0
+
+
+def test_a_state_folder_that_cannot_be_made_gave_a_traceback(llmops: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMOPS_HOME", "/proc/nowhere")
+    ended = llmops("status", "--json")
+    assert ended.exit_code == 1 and "choose another state folder" in ended.json["error"]
 
 
 def test_the_status_hid_what_the_environment_lacks(clone: GitWithData, llmops: Run) -> None:
@@ -132,7 +145,7 @@ def test_something_was_approved_before_there_was_anything(llmops: Run, tmp_path:
     key.write_text("no key")
     ended = llmops("approve", "tiny", "--role", "technical", "--key", str(key))
     assert ended.exit_code == 1 and "no current dataset" in ended.errors
-    assert llmops("approve", "tiny", "--role", "technical", "--key", str(tmp_path / "none")).exit_code == 2
+    assert llmops("approve", "tiny", "--role", "technical", "--key", str(tmp_path / "none")).exit_code == 64
 
 
 def test_the_end_of_a_model_was_not_told(clone: GitWithData, llmops: Run) -> None:
