@@ -10,6 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, cast
 
 from llmops_core import uris
+from llmops_core.approval_files import approval_problems, named_by
 from llmops_core.dvc_files import parse_dvc_file, parse_dvc_lock, stage_wdirs
 from llmops_core.errors import InputError, Problem
 from llmops_core.model_spec import LIMIT_DEPENDENCIES, ModelSpec, judge_model_spec
@@ -19,28 +20,45 @@ from llmops_core.strict_yaml import Document, load
 from llmops_core.training_spec import HuggingFaceSource, LocalSource, S3Source
 
 LIMIT_CIRCLES = 20
+PLAIN_FILE = "a plain file"
+_MODEL_FOLDER = re.compile(r"models/(?P<folder>[^/]+)/.+")
 _MODEL_FILE = re.compile(r"models/(?P<folder>[^/]+)/model\.yaml")
 _SETTINGS_FILE = re.compile(r"config/(?P<stem>[^/]+)\.yaml")
 _MISNAMED = re.compile(r"models/[^/]+/model\.(yml|json|YAML|YML)|config/[^/]+\.(yml|YAML|YML)")
 
 
-def validate(files: Mapping[str, bytes], is_tracked: Callable[[str], bool] | None = None) -> list[Problem]:
+def validate(
+    files: Mapping[str, bytes],
+    is_tracked: Callable[[str], bool] | None = None,
+    others: Mapping[str, str] | None = None,
+) -> list[Problem]:
     """Every problem of all models/*/model.yaml and config/*.yaml among `files`, sorted by file and field.
 
     `files` maps repository-relative paths to bytes; other files are ignored, but for DVC's own (`*.dvc`, `dvc.lock`,
-    `dvc.yaml`): what they track decides whether a model has data, unless `is_tracked` is given to decide it.
+    `dvc.yaml`): what they track decides whether a model has data, unless `is_tracked` is given to decide it; and for
+    `trusted_files`. `others` says what else stands below models/, and in place of a file that could not be read:
+    {path: PLAIN_FILE, "a folder", "a symbolic link", …}.
     """
-    problems = [_misnamed(file) for file in files if _MISNAMED.fullmatch(file)]
+    standing = {**(others or {}), **dict.fromkeys(files, PLAIN_FILE)}
+    problems = [*_nothing(standing), *(_misnamed(file) for file in standing if _MISNAMED.fullmatch(file))]
+    problems += _no_model(standing)
     if is_tracked is None:
         is_tracked = _tracked(files, problems)
     settings = _read_all(files, _SETTINGS_FILE, problems)
     models = _read_all(files, _MODEL_FILE, problems)
-    problems += _settings_problems(settings, models)
+    problems += _settings_problems(settings, standing)
+    problems += approval_problems(settings, files, standing)
     allowed = frozenset[str]().union(*(allowed_by(document) for document in settings.values()))
+    folders = _model_folders(standing)
     for folder, document in models.items():
-        problems += _model_problems(folder, document, allowed, models, is_tracked)
+        problems += _model_problems(folder, document, allowed, folders, is_tracked)
     problems += _cycles(models)
     return sorted(problems, key=lambda problem: (problem.file, problem.field, problem.message))
+
+
+def trusted_files(files: Mapping[str, bytes]) -> set[str]:
+    """The paths that the settings among `files` name under approvals; `validate` judges what stands there."""
+    return {path for document in _read_all(files, _SETTINGS_FILE, []).values() for path in named_by(document).values()}
 
 
 def lacks(spec: ModelSpec, settings: Settings) -> list[str]:
@@ -70,6 +88,28 @@ def _lacking_services(spec: ModelSpec, settings: Settings) -> Iterator[str]:
             uris.check_endpoint(endpoint, settings.allowed_endpoints)
         except uris.UnsafeUri as error:
             yield f"its source's endpoint {endpoint} is refused in {settings.name}: {error}"
+
+
+def _nothing(standing: Collection[str]) -> Iterator[Problem]:
+    if not any(p.fullmatch(path) for path in standing for p in (_MODEL_FOLDER, _SETTINGS_FILE, _MISNAMED)):
+        message = "nothing to validate: no models/*/model.yaml and no config/*.yaml; add one, or look elsewhere"
+        yield Problem(".", "", "neither", "a model or an environment", message)
+
+
+def _model_folders(standing: Collection[str]) -> set[str]:
+    """Every folder under models/ that holds anything: each has a readable model.yaml or a problem of its own."""
+    return {match["folder"] for path in standing if (match := _MODEL_FOLDER.fullmatch(path))}
+
+
+def _no_model(standing: Mapping[str, str]) -> Iterator[Problem]:
+    """Folders without a model.yaml that can be read. One with a misnamed file is left out: that is its problem."""
+    misnamed = {path.split("/")[1] for path in standing if _MISNAMED.fullmatch(path)}
+    for folder in _model_folders(standing):
+        file = f"models/{folder}/model.yaml"
+        found = standing.get(file, "nothing")
+        if found != PLAIN_FILE and (found != "nothing" or folder not in misnamed):
+            message = "without it the folder is no model, and would be ignored; write it, or move the folder elsewhere"
+            yield Problem(file, "", found, PLAIN_FILE, message)
 
 
 def _misnamed(file: str) -> Problem:
@@ -110,18 +150,19 @@ def _same_or_inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
-def _settings_problems(settings: Mapping[str, Document], models: Collection[str]) -> Iterator[Problem]:
+def _settings_problems(settings: Mapping[str, Document], standing: Collection[str]) -> Iterator[Problem]:
+    models = _model_folders(standing)
     for stem, document in settings.items():
         file = f"config/{stem}.yaml"
         yield from judge_settings(document, file)[1]
         yield from _name_problem(document, file, stem, "the file's name without .yaml")
         staging = document.mapping.get("staging")
-        if isinstance(staging, str) and staging not in settings:
-            message = f"there is no readable config/{staging}.yaml; add it or name another"
+        if isinstance(staging, str) and f"config/{staging}.yaml" not in standing:
+            message = f"there is no config/{staging}.yaml; add it or name another"
             yield at_line(document, file, ("staging",), staging, "the name of an environment", message)
         for index, model in enumerate(_models_of_arrivals(document)):
             if model is not None and model not in models:
-                message = f"there is no readable models/{model}/model.yaml to take rows for; add it or name another"
+                message = f"there is no models/{model}/model.yaml to take rows for; add it or name another"
                 yield at_line(document, file, ("arrivals", index, "model"), model, "the name of a model here", message)
 
 
@@ -143,7 +184,7 @@ def _model_problems(
     folder: str,
     document: Document,
     allowed: Collection[str],
-    models: Mapping[str, Document],
+    folders: Collection[str],
     is_tracked: Callable[[str], bool],
 ) -> Iterator[Problem]:
     file = f"models/{folder}/model.yaml"
@@ -151,8 +192,8 @@ def _model_problems(
     yield from problems
     yield from _name_problem(document, file, folder, "that of its folder")
     for index, other in enumerate(_dependencies(document)):
-        if other is not None and other != folder and other not in models:
-            message = f"there is no readable models/{other}/model.yaml; add it or remove the entry"
+        if other is not None and other != folder and other not in folders:
+            message = f"there is no models/{other}/model.yaml; add it or remove the entry"
             yield at_line(document, file, ("depends_on", index), other, "the name of a model here", message)
     if spec is not None:
         yield from _untracked(spec, document, file, is_tracked)

@@ -1,6 +1,9 @@
 """`llmops validate` on what people (and attackers) write: file, field, found, expected, and exit 1."""
 
+import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
@@ -121,8 +124,91 @@ def test_problems_elsewhere_failed_a_check_of_one_file(clone: GitWithData, llmop
 
 @pytest.mark.parametrize("path", ["models/nobody", "/etc/passwd", "../.."])
 def test_a_path_that_is_not_there_or_not_ours_passed(llmops: Run, path: str) -> None:
-    ended = llmops("validate", path, "--json")
-    assert ended.exit_code == 1 and ended.json["problems"][0]["file"] == path
+    (row,) = _problems(llmops("validate", path, "--json"))
+    assert row["file"] == path
+
+
+def test_a_path_that_is_not_there_hid_the_problems_of_another(clone: GitWithData, llmops: Run) -> None:
+    _write(clone, "config/local.yaml", "", strategy="hope")
+    rows = _problems(llmops("validate", "models/nobody", "config", "--json"))
+    assert [row["file"] for row in rows] == ["models/nobody", "config/local.yaml"]
+
+
+def test_a_path_with_nothing_to_validate_was_called_valid(clone: GitWithData, llmops: Run) -> None:
+    (clone.path / "README.md").write_text("read me")
+    for path in ("README.md", "recipes"):
+        (row,) = _problems(llmops("validate", path, "--json"))
+        assert (row["file"], row["found"]) == (path, "nothing to validate")
+    ended = llmops("validate", "README.md")
+    assert ended.exit_code == 1 and "nothing there is validated" in " ".join(ended.output.split())
+    for path in (".", "models", MODEL, "config/approvers/allowed_signers", "data/tiny.dvc"):
+        assert llmops("validate", path, "--json").json == [], path
+
+
+def test_a_repository_with_nothing_in_it_was_called_valid(clone: GitWithData, llmops: Run) -> None:
+    for name in ("models", "config", "data"):
+        shutil.rmtree(clone.path / name)
+    for paths in ([], ["."]):
+        (row,) = _problems(llmops("validate", *paths, "--json"))
+        assert "nothing to validate: no models/*/model.yaml" in row["message"]
+
+
+def _no_model(folder: Path) -> None:
+    (folder / "notes.txt").write_text("soon")
+
+
+def _a_folder(folder: Path) -> None:
+    (folder / "model.yaml").mkdir()
+
+
+def _a_link(folder: Path) -> None:
+    (folder / "model.yaml").symlink_to("../tiny/model.yaml")
+
+
+def _a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "model.yaml")
+
+
+PUT = {"nothing": _no_model, "a folder": _a_folder, "a symbolic link": _a_link, "a pipe, socket or device": _a_pipe}
+
+
+@pytest.mark.parametrize("found", PUT)
+def test_a_model_that_is_no_plain_file_was_ignored_in_silence(clone: GitWithData, llmops: Run, found: str) -> None:
+    (clone.path / "models/x").mkdir()
+    PUT[found](clone.path / "models/x")
+    for path in ([], ["models/x"], ["models/x/model.yaml"] if found != "nothing" else []):
+        (row,) = _problems(llmops("validate", *path, "--json"))
+        assert (row["file"], row["found"], row["expected"]) == ("models/x/model.yaml", found, "a plain file")
+
+
+def test_a_linked_model_folder_was_read_though_no_commit_holds_it(clone: GitWithData, llmops: Run) -> None:
+    (clone.path / "models/x").symlink_to("tiny")
+    (row,) = _problems(llmops("validate", "--json"))
+    assert (row["file"], row["found"]) == ("models/x/model.yaml", "a file behind a symbolic link")
+
+
+def test_what_is_no_model_was_taken_for_one(clone: GitWithData, llmops: Run) -> None:
+    (clone.path / "models/model.schema.json").write_text("{}")
+    (clone.path / "models/empty/also-empty").mkdir(parents=True)
+    (clone.path / "models/.cache").mkdir()
+    (clone.path / "models/.cache/x").write_text("")
+    assert llmops("validate", "--json").json == []
+
+
+def test_broken_or_missing_lists_of_approvers_were_called_valid(clone: GitWithData, llmops: Run) -> None:
+    lists = clone.path / "config/approvers"
+    (lists / "approvers.yaml").write_text("approvers: [ada]\n")
+    (lists / "allowed_signers").write_text("ada@example.com ssh-ed25519\n")
+    rows = _problems(llmops("validate", "--json"))
+    assert [row["file"] for row in rows] == [
+        f"config/approvers/{name}" for name in ("allowed_signers", "approvers.yaml")
+    ]
+    (lists / "approvers.yaml").unlink()
+    (lists / "allowed_signers").unlink()
+    (lists / "allowed_signers").symlink_to("/etc/passwd")
+    rows = _problems(llmops("validate", "config/local.yaml", "--json"))
+    assert [row["field"] for row in rows] == ["approvals.approvers", "approvals.signers"]
+    assert "a symbolic link is there" in rows[1]["message"]
 
 
 def test_people_could_not_read_the_problems(clone: GitWithData, llmops: Run) -> None:

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from llmops_core.errors import InputError
 from llmops_core.model_spec import load_model_spec
 from llmops_core.settings import load_settings
-from llmops_core.validation import lacks, validate
+from llmops_core.validation import PLAIN_FILE, lacks, trusted_files, validate
 from tests.core.field_walk import as_bytes, changed, in_blocks
 from tests.core.spec_samples import FOLDER, HUGGING_FACE, LOCAL, S3
 from tests.core.test_settings import FULL as WATCHING
 
 FULL = {**WATCHING, "arrivals": []}
+FIELDS = ("approvers", "signers")
 ROOT = Path(__file__).parents[2]
 LOCK = b"""schema: '2.0'
 stages:
@@ -27,6 +28,7 @@ stages:
       size: 20
       nfiles: 6
 """
+LISTS = {"a/signers": b"# nobody yet\n", "a/roles.yaml": b"approvers: {}\n"}
 
 
 def tree(**models):
@@ -35,7 +37,7 @@ def tree(**models):
     for name, sample in models.items():
         name = name.replace("_", "-")
         files[f"models/{name}/model.yaml"] = in_blocks({**sample, "name": name})
-    return files | {"dvc.lock": LOCK, "README.md": b"\xff not ours"}
+    return files | {"dvc.lock": LOCK, "README.md": b"\xff not ours", **LISTS}
 
 
 def alone(sample, *depends_on):
@@ -58,7 +60,7 @@ def test_files_could_arrive_for_a_model_that_is_not_there():
 
 
 def test_this_repository_is_valid():
-    patterns = ("models/*/model.yaml", "config/*.yaml", "data/**/*.dvc", "dvc.lock", "dvc.yaml")
+    patterns = ("models/*/model.yaml", "config/*.yaml", "config/approvers/*", "data/**/*.dvc", "dvc.lock", "dvc.yaml")
     paths = [path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()]
     assert validate({str(path.relative_to(ROOT)): path.read_bytes() for path in paths}) == []
 
@@ -89,6 +91,66 @@ def test_a_name_that_differs_from_its_folder_or_file_is_found():
         ("models/other/model.yaml", "name", "'a'", "other"),
     ]
     assert problems[1].message.startswith("line 1: ")
+
+
+@pytest.mark.parametrize("found_there", [None, "a symbolic link", "a folder", "a pipe, socket or device"])
+def test_a_folder_without_a_readable_model_was_ignored_in_silence(found_there):
+    others = {"models/x/notes.txt": PLAIN_FILE, "models/model.schema.json": PLAIN_FILE}
+    others |= {"models/x/model.yaml": found_there} if found_there else {}
+    (problem,) = validate(tree(a=alone(LOCAL)), others=others)
+    assert (problem.file, problem.expected) == ("models/x/model.yaml", "a plain file")
+    assert problem.found == (found_there or "nothing")
+
+
+def test_a_tree_with_nothing_in_it_was_valid():
+    for files in ({}, {"README.md": b"", "models/model.schema.json": b"{}"}, {"data/a.dvc": b"outs: []\n"}):
+        (problem,) = [each for each in validate(files) if each.file == "."]
+        assert "nothing to validate: no models/*/model.yaml and no config/*.yaml" in problem.message
+
+
+@pytest.mark.parametrize("others", [{}, {"a/roles.yaml": "a symbolic link", "a/signers": "a symbolic link"}])
+def test_lists_of_approvers_that_are_not_there_were_missed(others):
+    files = {file: content for file, content in tree(a=alone(LOCAL)).items() if file not in LISTS}
+    problems = validate(files, others=others)
+    fields = [(f"config/{name}.yaml", f"approvals.{field}") for name in ("production", "staging") for field in FIELDS]
+    assert [(problem.file, problem.field) for problem in problems] == fields
+    word = "a symbolic link is there" if others else "nothing is there"
+    assert all(word in problem.message and problem.message.startswith("line ") for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("a/roles.yaml", b"approvers: [ada]\n", "correct it"),
+        ("a/roles.yaml", b"approvers: {\n", "line "),
+        ("a/roles.yaml", b"\xff", "UTF-8"),
+        ("a/signers", b"ada@example.com ssh-ed25519 AAAA\n", "line 1"),
+        ("a/signers", b"\xff", "UTF-8"),
+    ],
+)
+def test_a_broken_list_of_approvers_was_read_only_when_somebody_approved(file, content, words):
+    (problem,) = validate(tree(a=alone(LOCAL)) | {file: content})
+    assert problem.file == file and words in str(problem)
+
+
+def test_a_list_named_by_a_path_that_leads_elsewhere_was_offered_for_reading():
+    files = tree() | {"config/evil.yaml": in_blocks(changed(FULL, ("approvals", "signers"), "../../etc/shadow"))}
+    assert trusted_files(files) == set(LISTS)
+    assert ("config/evil.yaml", "approvals.signers") in found(files)
+
+
+@pytest.mark.parametrize(
+    "broken", [{"models/b/model.yaml": b"a: [1"}, {"models/b/model.yml": b""}, {"models/b/notes": b""}]
+)
+def test_a_broken_model_was_also_said_to_be_missing_where_others_need_it(broken):
+    files = tree(a=alone(LOCAL, "b")) | broken
+    files["config/production.yaml"] = in_blocks(changed(WATCHING, ("arrivals", 1, "model"), "b"))
+    files["models/atlas-qa/model.yaml"] = in_blocks({**alone(LOCAL), "name": "atlas-qa"})
+    assert [file for file, _ in found(files)] == [next(iter(broken)).replace("notes", "model.yaml")]
+
+
+def test_a_broken_environment_was_also_said_to_be_missing_where_others_need_it():
+    assert found(tree() | {"config/staging.yaml": b"a: [1"}) == [("config/staging.yaml", "")]
 
 
 @pytest.mark.parametrize("file", ["models/a/model.yml", "models/a/model.json", "config/production.yml"])
@@ -131,7 +193,7 @@ def test_many_circles_do_not_take_for_ever():
 @given(st.dictionaries(st.sampled_from(["models/a/model.yaml", "config/a.yaml", "dvc.lock", "x.dvc"]), st.binary()))
 def test_arbitrary_files_crash_nothing(files):
     for problem in validate(files):
-        assert problem.file in files and problem.message and problem.expected and problem.found
+        assert problem.file in {*files, "."} and problem.message and problem.expected and problem.found
 
 
 @pytest.mark.parametrize(
