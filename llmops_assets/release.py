@@ -92,8 +92,12 @@ def open_release(platform: Platform, model: str, revision: str) -> Release:
 
 
 def spec_at(platform: Platform, revision: str, model: str) -> ModelSpec:
+    """The model's spec at a revision. Raises InputError for one that is invalid or has another name than its folder."""
     path = f"models/{model}/model.yaml"
-    return _parsed_spec(_read(platform, revision, path), path, platform.settings.allowed_endpoints)
+    spec = _parsed_spec(_read(platform, revision, path), path, platform.settings.allowed_endpoints)
+    if spec.name != model:
+        raise InputError(Problem(path, "name", spec.name, model, "the name differs from the folder's"))
+    return spec
 
 
 def models_at(platform: Platform, revision: str) -> list[str]:

@@ -8,11 +8,15 @@ models of another.
 import ast
 import re
 from collections.abc import Callable
+from threading import Lock
 
 from llmops_core.errors import InputError, Problem
 from llmops_core.fingerprint import digest_of_bytes
 
 PROJECT_PACKAGES = ("recipes", "llmops_core")
+_PARSING = (
+    Lock()
+)  # Python 3.11 counts the depth of its parser for all threads together, and fails when two parse at once
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)")
 
 
@@ -58,17 +62,24 @@ def _find(module: str, read: Callable[[str], bytes | None]) -> tuple[str, bytes 
 
 def _imports(path: str, content: bytes) -> list[str]:
     try:
-        tree = ast.parse(content)
+        with _PARSING:
+            tree = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(Problem(path, "", str(error), "a Python module", "cannot be parsed")) from error
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.append(node.module)
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (module := _absolute(path, node)):
+            names.append(module)
+            names += [f"{module}.{alias.name}" for alias in node.names]
     return names
+
+
+def _absolute(path: str, node: ast.ImportFrom) -> str:
+    """The module that a `from … import` names, relative ones seen from the file at `path`."""
+    folders = path.split("/")[: -node.level] if node.level else []
+    return ".".join([*folders, *([node.module] if node.module else [])])
 
 
 def _normal(name: str) -> str:

@@ -84,12 +84,17 @@ def ingredients(inputs: ModelInputs) -> dict[str, dict[str, Any]]:
             f"{MODEL_YAML} version": spec.version,
             f"{MODEL_YAML} description": spec.description,
             f"{MODEL_YAML} owners": list(spec.owners),
+            f"{MODEL_YAML} data_classification": spec.data_classification,
         },
-        "staging_deployment": _named("serving", spec.serving) | _deployed_with(staging),
+        "staging_deployment": {
+            **_named("serving", spec.serving),
+            **_named("resources", spec.resources),
+            **_deployed_with(staging),
+        },
         "staging_tests": _settings("staging_tests", staging),
         "approval": _settings("approvals", production),
         "canary": _named("serving", spec.serving) | _deployed_with(production) | _settings("canary", production),
-        "production": {},
+        "production": {f"{MODEL_YAML} depends_on": list(spec.depends_on)},
     }
     for stage in STAGES:
         for recipe in _recipes(stage, spec):
@@ -114,7 +119,7 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "base_weights": (),
     "weights": ("base_weights",),
     "evaluation": ("weights",),
-    "registered_version": ("evaluation",),
+    "registered_version": ("dataset", "evaluation"),  # it names the data, and a gate of the data is a gate of all
     "staging_deployment": ("registered_version",),
     "staging_tests": ("staging_deployment",),
     "approval": ("staging_tests",),

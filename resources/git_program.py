@@ -42,7 +42,7 @@ class GitProgram:
             process.communicate()
             raise GitFailed(f"git took more than {LIMIT_SECONDS:.0f} s") from None
         if process.returncode != 0:
-            raise GitFailed(_without(token, _reason(said)) or f"git ended with status {process.returncode}")
+            raise GitFailed(_reason(_without(token, said)) or f"git ended with status {process.returncode}")
 
     def _start(
         self, arguments: tuple[str | Path, ...], variables: dict[str, str], lock: int | None

@@ -180,7 +180,7 @@ class GitSource(SourceRepository):
             common = repo.merge_base(older, newer)
             if common is None:
                 return Passage("unknown" if repo.is_shallow else "unrelated")
-            came, dropped = _between(repo, common, newer), _between(repo, common, older)
+            came, dropped = _between(repo, older, newer), _between(repo, newer, older)
             return Passage("forward" if common == older else "rewritten", came, dropped)
 
     def is_ancestor(self, ancestor: str, revision: str) -> bool:

@@ -111,7 +111,10 @@ class Platform:
         return FileIndex(self.source, is_model_yaml, self._paths_named, prefix="models/")
 
     def _paths_named(self, revision: str, path: str) -> frozenset[str]:
-        return data_paths(self.source.read(revision, path) or b"", path)
+        try:
+            return data_paths(self.source.read(revision, path) or b"", path)
+        except InputError:
+            return frozenset()  # such as a symbolic link: its own model is refused, the others go on
 
     @cached_property
     def recipe_code(self) -> RecipeCode:

@@ -44,9 +44,14 @@ def release_model(platform: Platform, model: str, revision: str, say: Say) -> Ou
         reason = f"environment: {release.inputs.production.name} cannot run it: {'; '.join(missing)}"
         return Outcome(model, revision, reached=False, reason=reason)
     client = DagsterClient(platform.home.dagster_url)
-    run_id = _run(client, release)
+    run_id, joined = _run(client, release)
     say(f"run {run_id}: {platform.home.dagster_url}/runs/{run_id}")
     seconds = follow(client, run_id, say)
+    if joined and not _reached(release):  # it began before this command, perhaps with code that was killed since
+        say("the run that was under way did not get there; starting another")
+        run_id, _ = _run(client, release)
+        say(f"run {run_id}: {platform.home.dagster_url}/runs/{run_id}")
+        seconds = follow(client, run_id, say)
     reached = _reached(release)
     reason = "" if reached else _reason(release, client.run_status(run_id))
     return Outcome(model, revision, reached, reason, run_id, seconds)
@@ -101,14 +106,14 @@ def _tell(event: Event, begun: dict[str, float], seconds: dict[str, float], say:
         say(f"  {event.step}: {event.message}")
 
 
-def _run(client: DagsterClient, release: Release) -> str:
-    """The run of this revision that is under way, or a new one."""
+def _run(client: DagsterClient, release: Release) -> tuple[str, bool]:
+    """The run of this revision that is under way (True), or a new one (False)."""
     tags = {PARTITION_TAG: release.model, REVISION_TAG: release.revision}
     for run in client.unfinished_runs(tags):
-        return run["runId"]
+        return run["runId"], True
     client.add_partition(release.model)
     asked = request(release, BY)
-    return client.launch(JOB, {**tags_of(release.platform, asked), **tags})
+    return client.launch(JOB, {**tags_of(release.platform, asked), **tags}), False
 
 
 def _reached(release: Release) -> bool:

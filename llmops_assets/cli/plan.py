@@ -28,9 +28,11 @@ def command(ctx: click.Context, revisions: str, markdown: bool, as_json: bool) -
     """
     if markdown and as_json:
         raise click.UsageError("choose one of --markdown and --json")
+    if "..." in revisions:
+        raise click.UsageError("write BASE..HEAD with two dots; `git merge-base` tells where branches part")
     doors = platform()
     base, dots, head = revisions.partition("..")
-    found = doors.source.resolve((head.lstrip(".") or "HEAD") if dots else revisions)
+    found = doors.source.resolve((head or "HEAD") if dots else revisions)
     if dots:
         known = doors.source.resolve(base or "HEAD")
         title, rows = f"Plan for {known[:12]}..{found[:12]}", plan_between(doors, known, found)

@@ -69,8 +69,7 @@ def decide(platform: Platform, model: str, change: Change, by: str) -> Decision:
     if missing := lacks(release.spec, release.inputs.production):
         return Decision(model, "untried", f"not tried here: {'; '.join(missing)}")
     if known is not None and known.kind == "requested" and known.fingerprint == release.fingerprints["production"]:
-        pending = known.body["by"] == by  # delivered again: the run key decides whether a run was launched
-        return Decision(model, "nothing", "nothing it depends on changed", known if pending else None)
+        return Decision(model, "nothing", "nothing it depends on changed", known)  # it may have no run yet
     if known is not None and known.fingerprint == release.fingerprints["production"]:
         return Decision(model, "nothing", f"{known.body['by']} ended it, and nothing it depends on changed since")
     if lost := platform.data.lacking(head, _data_paths(release)):

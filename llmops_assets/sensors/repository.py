@@ -26,15 +26,16 @@ from llmops_assets.jobs.release import release
 from llmops_assets.operations.changes import Change, Decision, change_since, decide, run_key
 from llmops_assets.partitions import models
 from llmops_assets.release import head_of
+from llmops_assets.repositories import repository_in
 from llmops_assets.resource import PlatformResource
 from llmops_assets.tags import GENERATION_TAG, PARTITION_TAG, REVISION_TAG, tags_of
 from llmops_core.cursor import Cursor, read_cursor
+from llmops_core.errors import TransientError
 from llmops_core.facts import Fact
 from llmops_core.repositories import WatchedRepository
 from resources.wiring import Platform
 
 INTERVAL_SECONDS = 15
-RUN_KEY_TAG = "dagster/run_key"
 DECIDING_SECONDS = 20.0
 LONGEST_WAIT_TICKS = 20  # data that no remote has is looked for every tick at first, every five minutes later
 
@@ -68,10 +69,14 @@ def _tick(context: SensorEvaluationContext, doors: Platform, name: str) -> Senso
         return SkipReason(f"nothing new at {head[:12]}")
     change = change_since(doors, seen.revision if seen else None, head)
     waiting = dict(seen.waiting) if seen else {}
-    due = sorted({*change.models, *(model for model, looks in waiting.items() if _is_due(looks))})
-    decisions = _decided_in_time(doors, due, change, name)
+    asked = {fact.model: fact.sequence for fact in _asked_here(doors)}
+    untold = (model for model, sequence in asked.items() if seen and sequence > seen.facts)
+    due = sorted({*change.models, *untold, *(model for model, looks in waiting.items() if _is_due(looks))})
+    decisions, failures = _decided_in_time(doors, due, change, name)
     left = due[len(decisions) :]
     requests = [_run_request(doors, fact) for fact in _to_launch(context.instance, decisions)]
+    if failures and not requests:
+        raise failures[0]
     _supersede(context.instance, requests)
     lines = [_heading(change, seen), *(f"{each.model}: {each.why}" for each in decisions)]
     if left:
@@ -81,7 +86,13 @@ def _tick(context: SensorEvaluationContext, doors: Platform, name: str) -> Senso
     return SensorResult(
         run_requests=requests,
         skip_reason=None if requests else "\n".join(lines),
-        cursor=str(Cursor(head, waiting=_still_waiting(waiting, decisions) | dict.fromkeys(left, 0))),
+        cursor=str(
+            Cursor(
+                head,
+                waiting=_still_waiting(waiting, decisions) | dict.fromkeys(left, 0),
+                facts=max([0, *asked.values(), *(each.request.sequence for each in decisions if each.request)]),
+            )
+        ),
         dynamic_partitions_requests=_new_partitions(context.instance, decisions),
     )
 
@@ -90,22 +101,42 @@ def _run_request(platform: Platform, request: Fact) -> RunRequest:
     return RunRequest(run_key=run_key(request), partition_key=request.model, tags=tags_of(platform, request))
 
 
-def _decided_in_time(platform: Platform, names: Sequence[str], change: Change, by: str) -> list[Decision]:
-    """Decisions for the first of these models, as many as fit; Dagster gives up a tick that takes a minute."""
+def _asked_here(platform: Platform) -> list[Fact]:
+    """The newest request or retirement of each model of this repository. One that is newer than the cursor was written
+    by a tick that died: its model is looked at again, even if the branch is back where the cursor has it."""
+    newest = platform.ledger.newest_of_each("requested", "retired")
+    return [fact for fact in newest if repository_in(fact) == platform.repository]
+
+
+def _decided_in_time(
+    platform: Platform, names: Sequence[str], change: Change, by: str
+) -> tuple[list[Decision], list[TransientError]]:
+    """Decisions for the first of these models, as many as fit; Dagster gives up a tick that takes a minute. A model
+    whose remote cannot be reached waits, and does not hold up the others."""
     until = time.monotonic() + DECIDING_SECONDS
     decisions: list[Decision] = []
+    failures: list[TransientError] = []
     for name in names:
-        decisions.append(decide(platform, name, change, by))
+        try:
+            decisions.append(decide(platform, name, change, by))
+        except TransientError as error:
+            failures.append(error)
+            decisions.append(Decision(name, "waits", f"not decided, tried again: {error}"))
         if time.monotonic() > until:
             break
-    return decisions
+    return decisions, failures
 
 
 def _to_launch(instance: DagsterInstance, decisions: Sequence[Decision]) -> list[Fact]:
     """The requests without a run. Dagster would launch none twice, but the tick would say that it did."""
     again = (each.request for each in decisions if each.verb == "nothing" and each.request is not None)
-    known = {one.sequence for one in again if instance.get_runs(RunsFilter(tags={RUN_KEY_TAG: run_key(one)}), limit=1)}
+    known = {one.sequence for one in again if instance.get_runs(RunsFilter(tags=_of(one)), limit=1)}
     return [each.request for each in decisions if each.request is not None and each.request.sequence not in known]
+
+
+def _of(request: Fact) -> dict[str, str]:
+    """The tags that a run of this request has, whoever launched it."""
+    return {PARTITION_TAG: request.model, GENERATION_TAG: str(request.body["generation"])}
 
 
 def _supersede(instance: DagsterInstance, requests: Sequence[RunRequest]) -> None:
@@ -115,7 +146,7 @@ def _supersede(instance: DagsterInstance, requests: Sequence[RunRequest]) -> Non
     queued = RunsFilter(job_name=release.name, statuses=[DagsterRunStatus.QUEUED])
     for run in instance.get_runs(queued) if requests else ():
         tags = newer.get(run.tags.get(PARTITION_TAG, ""))
-        if tags is not None and run.tags.get(GENERATION_TAG) not in (None, tags[GENERATION_TAG]):
+        if tags is not None and int(run.tags.get(GENERATION_TAG, tags[GENERATION_TAG])) < int(tags[GENERATION_TAG]):
             instance.report_run_canceled(run, message=f"superseded by {tags[REVISION_TAG][:12]}")
 
 
@@ -149,5 +180,5 @@ def _still_waiting(waiting: dict[str, int], decisions: Sequence[Decision]) -> di
 
 def _new_partitions(instance: DagsterInstance, decisions: Sequence[Decision]) -> list | None:
     known = set(instance.get_dynamic_partitions(models.name or "")) if decisions else set()
-    new = [each.model for each in decisions if each.verb != "retired" and each.model not in known]
+    new = [each.model for each in decisions if each.verb not in ("retired", "refused") and each.model not in known]
     return [models.build_add_request(new)] if new else None
