@@ -14,9 +14,8 @@ from llmops_core.errors import InputError, Problem
 from llmops_core.fingerprint import digest_of_bytes
 
 PROJECT_PACKAGES = ("recipes", "llmops_core")
-_PARSING = (
-    Lock()
-)  # Python 3.11 counts the depth of its parser for all threads together, and fails when two parse at once
+# Python 3.11 counts its parser's depth for all threads together, and fails when two parse at once.
+_PARSING = Lock()
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)")
 
 

@@ -16,8 +16,8 @@ RULES = digest_of(RULES_VERSION)[:12]
 
 @dataclass(frozen=True)
 class Cursor:
-    """`revision` was decided by `rules`; `waiting` maps models whose data is nowhere yet to the number of looks. Requests
-    numbered above `facts` in the ledger were written by a tick that kept no cursor."""
+    """`revision` was decided by `rules`; `waiting` maps models whose data is nowhere yet to the number of looks.
+    Requests numbered above `facts` in the ledger were written by a tick that kept no cursor."""
 
     revision: str
     rules: str = RULES

@@ -7,6 +7,7 @@ import yaml
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus, SensorResult
 
 from llmops_assets.operations.overview import overview
+from llmops_assets.sensors.repository import _supersede
 from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
 from llmops_core.cursor import Cursor, read_cursor
 from llmops_core.facts import Fact
@@ -68,6 +69,35 @@ def test_a_later_commit_after_a_kill_lost_or_doubled_a_release(settled: Ticking)
     assert settled.tick() == []
 
 
+def test_a_revert_after_a_killed_tick_left_the_reverted_commit_in_the_queue(settled: Ticking) -> None:
+    settled.world.repository.commit_model("training", seed=2)
+    settled.tick(keep_cursor=False)
+    settled.world.repository.git("revert", "--no-edit", "HEAD")
+    (request,) = settled.tick()
+    assert request.tags[GENERATION_TAG] == "3" and request.tags[REVISION_TAG] == settled.world.repository.head
+
+
+def test_a_late_tick_cancelled_a_newer_request(settled: Ticking) -> None:
+    settled.world.repository.commit_model("training", seed=2)
+    late = settled.evaluate()
+    assert isinstance(late, SensorResult)
+    settled.world.repository.commit_model("training", seed=3)
+    settled.tick()
+    _supersede(settled.world.instance, late.run_requests or [])
+    assert settled.statuses()[-1] is DagsterRunStatus.QUEUED
+
+
+def test_a_model_behind_a_symbolic_link_held_up_the_others(settled: Ticking) -> None:
+    repository = settled.world.repository
+    (repository.path / "models" / "linked").mkdir()
+    (repository.path / "models" / "linked" / "model.yaml").symlink_to("../tiny/model.yaml")
+    repository.commit({}, "a link")
+    settled.tick()
+    repository.track({**DATA, "train.jsonl": rows("learn", 21)})
+    repository.commit({}, "one row more")
+    assert [request.partition_key for request in settled.tick()] == ["tiny"]
+
+
 def test_overlapping_ticks_asked_twice(ticking: Ticking) -> None:
     first, second = ticking.evaluate(), Ticking(ticking.world).evaluate()
     keys = [[r.run_key for r in one.run_requests or []] for one in (first, second) if isinstance(one, SensorResult)]
@@ -107,7 +137,8 @@ def test_a_commit_that_changes_no_model_started_a_run_hashed_data_or_wrote_anyth
     result = settled.evaluate()
     assert isinstance(result, SensorResult) and not result.run_requests and not result.dynamic_partitions_requests
     assert calls == []
-    assert read_cursor(result.cursor) == Cursor(settled.world.repository.head)
+    kept = read_cursor(result.cursor)
+    assert kept is not None and kept.revision == settled.world.repository.head
 
 
 def test_comments_and_the_order_of_keys_started_a_run(settled: Ticking) -> None:

@@ -1,9 +1,13 @@
 """Sensors: a change starts one release, nothing else starts any, and what cannot be released says why."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
 from dagster import (
+    DagsterEvent,
+    DagsterEventType,
+    DagsterRun,
     DagsterRunStatus,
     RunRequest,
     SensorResult,
@@ -11,12 +15,14 @@ from dagster import (
     build_run_status_sensor_context,
     build_sensor_context,
 )
+from dagster._core.utils import make_new_run_id
 
 from llmops_assets.assets.monitoring import judge_slos
+from llmops_assets.jobs.release import release
 from llmops_assets.schedules.operation import watch_production
 from llmops_assets.sensors.approvals import approvals
 from llmops_assets.sensors.audits import audits
-from llmops_assets.sensors.failures import failures
+from llmops_assets.sensors.failures import failures, orphans
 from llmops_assets.tags import REVISION_TAG
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS, TrafficCounts
 from llmops_core.verdict import Verdict
@@ -120,3 +126,23 @@ def test_no_traffic_was_a_pass() -> None:
 def _counts(total: int, bad: int, faster_than: float) -> TrafficCounts:
     faster = tuple(total if edge >= faster_than else 0 for edge in LATENCY_EDGES_SECONDS)
     return TrafficCounts(requests=total, failures=bad, abandoned=0, edges_seconds=LATENCY_EDGES_SECONDS, faster=faster)
+
+
+def test_a_run_whose_process_was_killed_went_on_for_ever(begun: World) -> None:
+    old = DagsterRun(job_name=release.name, run_id=make_new_run_id())
+    begun.instance.add_run(old)
+    started = DagsterEvent(DagsterEventType.RUN_START.value, release.name)
+    begun.instance.report_dagster_event(started, run_id=old.run_id)
+    with build_sensor_context(instance=begun.instance) as context, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llmops_assets.sensors.failures.DefaultRunLauncher", type(begun.instance.run_launcher))
+        orphans(context)
+        assert status(begun, old) is DagsterRunStatus.STARTED  # younger than this process
+        patch.setattr("psutil.Process.create_time", lambda _: time.time() + 60)
+        orphans(context)
+    assert status(begun, old) is DagsterRunStatus.FAILURE
+
+
+def status(world: World, run: DagsterRun) -> DagsterRunStatus:
+    found = world.instance.get_run_by_id(run.run_id)
+    assert found is not None
+    return found.status
