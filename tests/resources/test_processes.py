@@ -126,7 +126,7 @@ def test_a_program_that_dies_is_started_again(keeper: SupervisorProcesses) -> No
     keeper.put(sleeper())
     first = wait_for(lambda: keeper.state_of("sleeper").state == "RUNNING" and keeper.state_of("sleeper").pid)
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: keeper.state_of("sleeper").pid not in (None, first))
+    assert wait_for(lambda: keeper.state_of("sleeper").pid not in (None, first))
 
 
 def test_a_command_that_does_not_exist_says_so(keeper: SupervisorProcesses, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_putting_an_ended_program_starts_it_again(keeper: SupervisorProcesses, t
     wait_for(lambda: keeper.state_of("once").state in ("EXITED", "FATAL"))
     lines = len(keeper.log_tail("once").splitlines())
     keeper.put(once)
-    wait_for(lambda: len(keeper.log_tail("once").splitlines()) > lines)
+    assert wait_for(lambda: len(keeper.log_tail("once").splitlines()) > lines)
 
 
 def test_a_kill_between_file_and_keeper_is_mended_by_the_next_start(keeper, tmp_path: Path) -> None:
