@@ -16,6 +16,7 @@ from llmops_core.model_spec import ModelSpec, load_model_spec
 from llmops_core.plan import ModelInputs, fingerprints, recipes_of
 from llmops_core.promotion import current
 from llmops_core.settings import Settings, load_settings
+from llmops_core.touched import may_track
 from llmops_core.training_spec import LocalSource
 from resources.wiring import Platform
 
@@ -140,7 +141,10 @@ def _data_hashes(
     platform: Platform, revision: str, model: str, folder: str, field: str = "data.path"
 ) -> dict[str, str]:
     """{file below the folder: hash} of every output DVC tracks there; "" is the folder itself, tracked as one."""
-    tracked = platform.data.tracked(revision)
+    survey = platform.data.survey(revision)
+    if broken := [problem for problem in survey.problems if may_track(problem.file, folder)]:
+        raise InputError(*broken)
+    tracked = survey.pointers
     inside = {path: pointer for path, pointer in tracked.items() if path == folder or path.startswith(folder + "/")}
     if not inside:
         expected = "a folder that a .dvc file or dvc.lock tracks"

@@ -5,6 +5,7 @@ from resources.wiring import Platform
 
 PARTITION_TAG = "dagster/partition"
 REVISION_TAG, FINGERPRINT_TAG, GENERATION_TAG = "llmops/revision", "llmops/fingerprint", "llmops/generation"
+REQUEST_TAG, REASON_TAG = "llmops/request", "llmops/reason"
 
 
 def tags_of(platform: Platform, request: Fact) -> dict[str, str]:
@@ -15,9 +16,10 @@ def tags_of(platform: Platform, request: Fact) -> dict[str, str]:
         REVISION_TAG: body["revision"],
         FINGERPRINT_TAG: request.fingerprint,
         GENERATION_TAG: str(body["generation"]),
+        REQUEST_TAG: request.digest,
         "llmops/author": body["author"],
         "llmops/branch": platform.branch,
         **({"llmops/repository": platform.repository} if platform.repository else {}),
-        "llmops/reason": body["reason"] or "no message",
+        REASON_TAG: body["reason"] or "no message",
         **({"llmops/commit": link} if link else {}),
     }

@@ -44,6 +44,13 @@ def data_paths(content: bytes, file: str) -> frozenset[str]:
     return frozenset(path.rstrip("/") for path in named if isinstance(path, str) and path)
 
 
+def may_track(file: str, folder: str) -> bool:
+    """Whether a .dvc file or dvc.lock could declare something in this folder, or a folder around it. One that cannot be
+    read may."""
+    place = file.removesuffix(".dvc") if file.endswith(".dvc") else file.rpartition("/")[0]
+    return not place or _inside(place, folder) or _inside(folder, place)
+
+
 def _named(changed: Collection[str]) -> set[str]:
     """Models whose own folder changed: models/<name>/…"""
     parts = (path.split("/") for path in changed if path.startswith("models/"))

@@ -94,7 +94,11 @@ class GitDvcCommits(DatasetCommits):
         return revision
 
     def merge(self, revision: str, branch: str) -> Merged:
-        target = _git(self.repository, "symbolic-ref", "HEAD").stdout.strip() if branch == "HEAD" else branch
+        target = branch
+        if branch == "HEAD":
+            target = _git(self.repository, "symbolic-ref", "--quiet", "HEAD", check=False).stdout.strip()
+        if not target:
+            return Merged("kept", "no branch is checked out (HEAD is detached), so there is none to move")
         ref = target if target.startswith("refs/") else f"refs/heads/{target}"
         done = _git(self.repository, "push", str(self.repository), f"{revision}:{ref}", check=False)
         if done.returncode == 0:

@@ -22,7 +22,11 @@ class RecipeCode:
         key = (recipe, *self._state(revision))
         if (known := self._known.get(key)) is not None:
             return known
-        files, packages = closure(f"recipes.{recipe}", lambda path: self._source.read(revision, path))
+        files, packages = closure(
+            f"recipes.{recipe}",
+            lambda path: self._source.read(revision, path),
+            lambda folder: (path for path in self._source.files(revision, folder) if path.rpartition("/")[0] == folder),
+        )
         lock = b"\n".join(self._source.read(revision, path) or b"" for path in LOCKS)
         while len(self._known) >= KEPT:
             self._known.pop(next(iter(self._known)))

@@ -14,7 +14,7 @@ from llmops_assets.release import Release, models_at, open_release, ruling_files
 from llmops_assets.repositories import named, owner, owners, repository_in
 from llmops_core.errors import InputError, TransientError
 from llmops_core.facts import Fact
-from llmops_core.touched import touched
+from llmops_core.touched import may_track, touched
 from llmops_core.validation import lacks
 from resources.source import Commit, Passage
 from resources.wiring import Platform
@@ -103,8 +103,9 @@ def request(release: Release, by: str, change: Change | None = None) -> Fact:
 
 
 def run_key(request: Fact) -> str:
-    """Names a request for ever: what was asked for, and the how manieth request of the model it was."""
-    return f"{request.model}:{request.fingerprint[:16]}:{request.body['generation']}"
+    """Names a request for ever: what was asked for, the how manieth request of the model it was, and which fact says it:
+    a ledger that was restored from a backup counts again from there, but writes other facts."""
+    return f"{request.model}:{request.fingerprint[:16]}:{request.body['generation']}:{request.digest[:16]}"
 
 
 def _touched(platform: Platform, base: str, head: str, changed: frozenset[str]) -> set[str]:
@@ -112,6 +113,8 @@ def _touched(platform: Platform, base: str, head: str, changed: frozenset[str]) 
     pointed = any(path.endswith(".dvc") or path.endswith(("dvc.lock", "dvc.yaml")) for path in changed)
     moved = _moved(platform.data.tracked(base), platform.data.tracked(head)) if pointed else set[str]()
     reads = {path.split("/")[1]: paths for path, paths in platform.model_reads.at(head).values.items()}
+    broken = {problem.file for problem in platform.data.survey(head).problems} & changed if pointed else set[str]()
+    moved |= {path for paths in reads.values() for path in paths for file in broken if may_track(file, path)}
     names = touched(changed, moved, reads, rules)
     return {name for name in names if any(_is_model(platform, name, revision) for revision in (head, base))}
 

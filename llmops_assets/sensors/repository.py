@@ -28,7 +28,7 @@ from llmops_assets.partitions import models
 from llmops_assets.release import head_of
 from llmops_assets.repositories import repository_in
 from llmops_assets.resource import PlatformResource
-from llmops_assets.tags import GENERATION_TAG, PARTITION_TAG, REVISION_TAG, tags_of
+from llmops_assets.tags import GENERATION_TAG, PARTITION_TAG, REQUEST_TAG, REVISION_TAG, tags_of
 from llmops_core.cursor import Cursor, read_cursor
 from llmops_core.errors import TransientError
 from llmops_core.facts import Fact
@@ -136,7 +136,7 @@ def _to_launch(instance: DagsterInstance, decisions: Sequence[Decision]) -> list
 
 def _of(request: Fact) -> dict[str, str]:
     """The tags that a run of this request has, whoever launched it."""
-    return {PARTITION_TAG: request.model, GENERATION_TAG: str(request.body["generation"])}
+    return {PARTITION_TAG: request.model, REQUEST_TAG: request.digest}
 
 
 def _supersede(instance: DagsterInstance, requests: Sequence[RunRequest]) -> None:

@@ -1,6 +1,8 @@
 """The repository sensor: a change starts one release, nothing else starts any, whatever fails between."""
 
+import sqlite3
 import subprocess
+from contextlib import closing
 
 import pytest
 import yaml
@@ -149,6 +151,14 @@ def test_comments_and_the_order_of_keys_started_a_run(settled: Ticking) -> None:
     assert settled.tick() == [] and "nothing it depends on changed" in settled.said
 
 
+def test_a_pointer_that_cannot_be_read_released_the_model_without_its_data(settled: Ticking) -> None:
+    settled.world.repository.commit({"data/tiny/more.jsonl.dvc": "outs: [", "elsewhere.dvc": "outs: ["}, "broken")
+    assert settled.tick() == [] and "data/tiny/more.jsonl.dvc" in settled.said
+    (settled.world.repository.path / "data/tiny/more.jsonl.dvc").unlink()
+    settled.world.repository.commit_model("training", seed=5)
+    assert len(settled.tick()) == 1, "a broken pointer elsewhere stops nobody else"
+
+
 def test_many_commits_acted_each_or_were_not_named(settled: Ticking) -> None:
     for seed in (2, 3, 4):
         settled.world.repository.commit_model("training", seed=seed, message=f"seed {seed}")
@@ -165,6 +175,19 @@ def test_going_back_to_an_earlier_commit_was_dropped_as_known(settled: Ticking) 
     settled.tick()
     assert len({request.run_key for request in settled.launched}) == 3
     assert [request.tags[GENERATION_TAG] for request in settled.launched] == ["1", "2", "3"]
+
+
+def test_a_request_after_the_ledger_was_restored_from_a_backup_was_dropped_as_known(settled: Ticking) -> None:
+    ledger = settled.world.doors().home.root / "ledger.db"
+    with closing(sqlite3.connect(ledger)) as source, closing(sqlite3.connect(f"{ledger}.backup")) as backup:
+        source.backup(backup)
+    settled.world.repository.commit_model("training", seed=2)
+    settled.tick()
+    with closing(sqlite3.connect(f"{ledger}.backup")) as backup, closing(sqlite3.connect(ledger)) as target:
+        backup.backup(target)
+    settled.cursor = None
+    (again,) = settled.tick()
+    assert again.tags[REVISION_TAG] == settled.world.repository.head
 
 
 def test_queued_work_was_not_superseded_or_running_work_was(settled: Ticking) -> None:

@@ -23,11 +23,12 @@ from llmops_assets.schedules.operation import watch_production
 from llmops_assets.sensors.approvals import approvals
 from llmops_assets.sensors.audits import audits
 from llmops_assets.sensors.failures import failures, orphans
-from llmops_assets.tags import REVISION_TAG
+from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS, TrafficCounts
 from llmops_core.verdict import Verdict
 from tests.fakes.people import GRACE, signed
 from tests.fakes.platform_doors import UNTIL_APPROVAL, World
+from tests.fakes.ticking import Ticking
 
 
 def _approvals(world: World, cursor: str) -> SensorResult:
@@ -45,6 +46,24 @@ def test_a_signature_did_not_continue_the_release_that_waits(tested: World) -> N
     assert request.tags[REVISION_TAG] == tested.repository.head and request.partition_key == "tiny"
     assert _approvals(tested, str(result.cursor)).run_requests == []
     assert tested.materialize(*UNTIL_APPROVAL, tags=dict(request.tags)).success
+
+
+def test_a_late_signature_took_an_older_release_to_production_after_a_newer_one(tested: World) -> None:
+    assert not tested.materialize("approval").success
+    signed(tested, GRACE)
+    tested.repository.commit_model("training", seed=3)
+    (newer,) = Ticking(tested).tick()
+    assert newer.tags[REVISION_TAG] == tested.repository.head
+    result = _approvals(tested, "0")
+    assert result.run_requests == [] and result.cursor != "0"
+
+
+def test_a_continued_release_could_not_be_superseded_in_the_queue(tested: World) -> None:
+    (asked,) = Ticking(tested).tick()
+    assert not tested.materialize("approval", tags=dict(asked.tags)).success
+    signed(tested, GRACE)
+    (request,) = _approvals(tested, "0").run_requests or []
+    assert request.tags[GENERATION_TAG] == asked.tags[GENERATION_TAG] and request.run_key != asked.run_key
 
 
 def test_signatures_of_the_platform_itself_started_runs(released: World) -> None:

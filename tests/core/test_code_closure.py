@@ -1,8 +1,10 @@
 """Code that a recipe reaches must count, code that it does not reach must not."""
 
+from pathlib import Path
+
 import pytest
 
-from llmops_core.code_closure import closure, locked_versions
+from llmops_core.code_closure import WHOLE_LOCK, closure, locked_versions
 from llmops_core.errors import InputError
 
 FILES = {
@@ -17,7 +19,7 @@ FILES = {
 
 
 def found(files: dict[str, bytes] = FILES) -> tuple[dict[str, str], set[str]]:
-    return closure("recipes.finetune", files.get)
+    return closure("recipes.finetune", files.get, lambda _: ())
 
 
 def test_a_module_reached_over_another_was_left_out() -> None:
@@ -45,7 +47,7 @@ def test_code_that_is_no_python_crashed() -> None:
     with pytest.raises(InputError, match=r"recipes/rows\.py"):
         found({**FILES, "recipes/rows.py": b"def ("})
     with pytest.raises(InputError, match="does not exist"):
-        closure("recipes.missing", FILES.get)
+        closure("recipes.missing", FILES.get, lambda _: ())
 
 
 def test_circular_imports_never_ended() -> None:
@@ -53,10 +55,72 @@ def test_circular_imports_never_ended() -> None:
     assert len(found(files)[0]) == 2
 
 
+LOCK = b"""# made by uv
+torch==2.13.0
+peft==0.21.2 \\
+    --hash=sha256:00
+    # via llmops-assets (pyproject.toml)
+numpy==1
+    # via
+    #   llmops-assets (pyproject.toml)
+    #   peft
+    #   torch
+blas==2 ; sys_platform == 'win32' \\
+    --hash=sha256:01
+    # via numpy
+blas==3
+    # via numpy
+PyYAML==6
+idle==9
+    # via another
+"""
+
+
 def test_a_new_version_of_a_package_was_not_seen() -> None:
-    lock = b"torch==2.13.0\npeft==0.21.2 \\\n    --hash=sha256:00\nnumpy==1\nPy_Yaml==6\n"
-    assert locked_versions(lock, {"torch", "peft", "py-yaml", "json"}) == {
-        "torch": "2.13.0",
-        "peft": "0.21.2",
-        "py-yaml": "6",
+    assert locked_versions(LOCK, {"torch", "json"}) == {"torch": "2.13.0", "numpy": "1", "blas": "2 3"}
+    assert locked_versions(LOCK, {"yaml"}) == {"pyyaml": "6"}
+
+
+def test_a_new_version_of_a_package_that_only_other_packages_import_was_not_seen() -> None:
+    newer = LOCK.replace(b"blas==3", b"blas==4")
+    assert locked_versions(newer, {"peft"}) != locked_versions(LOCK, {"peft"})
+    assert locked_versions(LOCK.replace(b"idle==9", b"idle==10"), {"peft"}) == locked_versions(LOCK, {"peft"})
+
+
+def test_an_import_that_the_lock_does_not_name_counted_as_nothing() -> None:
+    unknown = locked_versions(LOCK, {"sklearn"})
+    assert locked_versions(LOCK.replace(b"idle==9", b"idle==10"), {"sklearn"}) != unknown
+
+
+def test_our_own_recipes_import_something_that_the_lock_does_not_name() -> None:
+    lock = b"".join(Path("requirements", name).read_bytes() for name in ("run.lock", "torch.txt"))
+    for recipe in Path("recipes").glob("*.py"):
+        packages = closure(f"recipes.{recipe.stem}", _read, lambda _: ())[1]
+        assert WHOLE_LOCK not in locked_versions(lock, packages), recipe
+
+
+def _read(path: str) -> bytes | None:
+    return Path(path).read_bytes() if Path(path).is_file() else None
+
+
+def test_code_of_a_package_that_runs_on_import_was_left_out() -> None:
+    files = {
+        "recipes/finetune.py": b"from recipes.atlas.facts import f",
+        "recipes/atlas/facts.py": b"",
+        "recipes/atlas/__init__.py": b"import numpy",
+        "recipes/__init__.py": b"",
     }
+    reached, packages = found(files)
+    assert set(reached) == set(files)
+    assert packages == {"numpy"}
+
+
+def test_a_template_beside_a_recipe_was_left_out() -> None:
+    def changed(content: bytes) -> dict[str, str]:
+        files = {**FILES, "recipes/chat.jinja": content, "recipes/atlas/words.txt": b"not reached"}
+        return closure(
+            "recipes.finetune", files.get, lambda folder: [p for p in files if p.rpartition("/")[0] == folder]
+        )[0]
+
+    assert changed(b"a")["recipes/chat.jinja"] != changed(b"b")["recipes/chat.jinja"]
+    assert "recipes/atlas/words.txt" not in changed(b"a")

@@ -175,6 +175,13 @@ def test_a_working_tree_was_changed_under_its_owner(
     assert dvc_repository.git("rev-parse", "main") == before
 
 
+def test_without_a_branch_checked_out_a_merge_crashed(commits: GitDvcCommits, dvc_repository: DvcRepository) -> None:
+    revision = commits.propose(proposal(dvc_repository))
+    dvc_repository.git("checkout", "--quiet", "--detach")
+    merged = commits.merge(revision, "HEAD")
+    assert merged.state == "kept" and "detached" in merged.reason
+
+
 def test_a_commit_that_came_meanwhile_was_lost(commits: GitDvcCommits, dvc_repository: DvcRepository) -> None:
     revision = commits.propose(proposal(dvc_repository))
     dvc_repository.commit({"new.txt": "x"})
