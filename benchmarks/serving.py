@@ -1,8 +1,9 @@
 """Our serving engine beside transformers' generate: the same model, the same prompts, greedy, at concurrency 1, 8, 32.
 
-    python benchmarks/serving.py --weights FOLDER --rows data/atlas/test.jsonl
+    python benchmarks/serving.py [--weights FOLDER] [--rows FILE]
 
-FOLDER is a merged Hugging Face folder; its GGUF file is made here. Three contenders:
+FOLDER is a merged Hugging Face folder, by default the newest that `make run` trained; its GGUF file is made here. FILE
+has the questions, by default the sample's test rows. Three contenders:
 
 - engine: llama.cpp's server through HTTP, as production runs it (one thread, continuous batching, 32 slots);
 - lock: `generate` behind a lock, one request at a time, as a plain web service around a model does it;
@@ -15,6 +16,7 @@ requests. Memory is the resident set of the process that holds the model. A firs
 import argparse
 import json
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -37,11 +39,13 @@ Figures = dict[str, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, default=_newest_weights())
+    parser.add_argument("--rows", type=Path, default=Path("data/atlas/test.jsonl"))
     parser.add_argument("--requests", type=int, default=320)
     parser.add_argument("--quantization", choices=("f32", "f16", "q8_0"), default="q8_0")
     options = parser.parse_args()
+    if options.weights is None or not options.rows.is_file():
+        parser.error("`make run` makes weights and rows; run it first, or name others with --weights and --rows")
     lines = options.rows.read_text(encoding="utf-8").splitlines()[: options.requests]
     prompts = [json.loads(line)["prompt"] for line in lines]
     print(f"{len(prompts)} requests, {options.quantization} for the engine, {psutil.cpu_count()} cores\n")
@@ -50,6 +54,11 @@ def main() -> None:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
             measured[peer] = apart.submit(_transformers, peer, options.weights, prompts).result()
     _print_table(measured)
+
+
+def _newest_weights() -> Path | None:
+    found = Path(os.environ.get("LLMOPS_HOME", ".llmops")).glob("artifacts/weights/*/manifest.json")
+    return max((path.parent for path in found), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _engine(weights: Path, quantization: Any, prompts: list[str]) -> dict[int, Figures]:
