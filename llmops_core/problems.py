@@ -42,6 +42,9 @@ _EXPECTED = {
     "union_tag_invalid": "{expected_tags}",
 }
 
+# the fields that say which kind of a tagged union this is
+DISCRIMINATORS = ("type", "kind")
+
 
 def problems_of(error: ValidationError, document: Document, file: str, model: type[BaseModel]) -> list[Problem]:
     """One problem for each violated rule, the first fifty of them, in the order of the schema."""
@@ -75,14 +78,14 @@ def location_in(document: Document, location: Location) -> Location:
     value: Any = document.mapping
     tag_follows = False
     for part in location:
-        if tag_follows and part == _inside(value, "type"):
+        if tag_follows and part in [_inside(value, name) for name in DISCRIMINATORS]:
             tag_follows = False
             continue
         if isinstance(part, str) and not isinstance(value, dict | None):  # a text or list has no fields
             continue
         kept.append(part)
         value = _inside(value, part)
-        tag_follows = isinstance(value, dict) and "type" in value
+        tag_follows = isinstance(value, dict) and any(name in value for name in DISCRIMINATORS)
     return tuple(kept)
 
 
@@ -103,7 +106,7 @@ def _problems(details: ErrorDetails, document: Document, file: str, known: Colle
         return
     found, expected, message = _words(kind, context, details, location, known)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        location = (*location, "type")
+        location = (*location, _discriminator(context))
     yield at_line(document, file, location, found, expected, message)
 
 
@@ -114,7 +117,8 @@ def _words(
     if kind == "missing":
         return None, "a value", "the field is missing; add it"
     if kind == "union_tag_not_found":
-        return None, "a field `type` that says which kind this is", "the field `type` is missing; add it"
+        name = _discriminator(context)
+        return None, f"a field `{name}` that says which kind this is", f"the field `{name}` is missing; add it"
     if kind == "extra_forbidden":
         near = get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {near[0]}?" if near else "remove it"
@@ -126,6 +130,11 @@ def _words(
     template = _EXPECTED.get(kind)
     expected = template.format_map(context) if template else details["msg"]
     return found, expected, "the value is not allowed here; correct it"
+
+
+def _discriminator(context: Mapping[str, Any]) -> str:
+    """The field that tells kinds apart; pydantic gives its name in quotes."""
+    return str(context["discriminator"]).strip("'")
 
 
 @cache

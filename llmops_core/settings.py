@@ -16,6 +16,7 @@ from llmops_core.arrival_settings import WatchedPlace, names_taken_twice
 from llmops_core.canary_policy import CanaryPolicy, Margin, Rate
 from llmops_core.errors import InputError, Problem
 from llmops_core.fields import Label, Listing, RelativePath, Strict, Text, Violation, refuse
+from llmops_core.job_settings import ClusterJobsPlace, JobsPlace, LocalJobsPlace, Namespace
 from llmops_core.platform_settings import Places, Webhook
 from llmops_core.problems import problems_of
 from llmops_core.repositories import Branch, WatchedRepository, violations
@@ -40,7 +41,7 @@ class ServingPlace(Strict):
     """Where model servers run."""
 
     kind: Literal["local", "kubernetes"] = Field(description="Processes on this machine, or pods of a cluster.")
-    namespace: Annotated[str, Text(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "a Kubernetes namespace", 63)] | None = Field(
+    namespace: Namespace | None = Field(
         default=None, description="The namespace of the pods; only with kind kubernetes."
     )
 
@@ -171,6 +172,9 @@ class Settings(Strict):
         default=(), max_length=100, description="Repositories that are watched besides the platform's own checkout."
     )
     platform: Places = Field(default=Places(), description="Where the platform's parts live.")
+    jobs: JobsPlace = Field(
+        default=LocalJobsPlace(kind="local"), description="Where training, evaluation and packaging run."
+    )
     serving: ServingPlace = Field(description="Where model servers run.")
     capacity: Capacity = Field(description="What one replica may have here.")
     replicas: Replicas = Field(default=Replicas(), description="How many servers of a version run.")
@@ -199,6 +203,10 @@ def _violations_of(settings: Settings) -> Iterator[Violation]:
     if settings.approvals.sign_locally and settings.serving.kind != "local":
         message = "only an environment on this machine may sign for itself; remove it"
         yield Violation(("approvals", "sign_locally"), True, "false", message)
+    jobs, wanted = settings.jobs, settings.capacity.gpu_type
+    if isinstance(jobs, ClusterJobsPlace) and wanted is not None and wanted not in jobs.gpus:
+        message = f"capacity grants {wanted} GPUs, but nothing says on which nodes they are; add them"
+        yield Violation(("jobs", "gpus"), sorted(jobs.gpus), f"a mapping with the key {wanted}", message)
     yield from names_taken_twice(settings.arrivals)
     yield from violations(settings.repositories, settings.branch)
 

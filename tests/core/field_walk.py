@@ -81,7 +81,6 @@ def used_fields(parsed: BaseModel) -> set[tuple[type[BaseModel], str]]:
             value = getattr(current, name)
             if name in current.model_fields_set:
                 found.add((type(current), name))
-            waiting += [
-                item for item in (value if isinstance(value, tuple) else [value]) if isinstance(item, BaseModel)
-            ]
+            inner = value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else [value]
+            waiting += [item for item in inner if isinstance(item, BaseModel)]
     return found

@@ -35,6 +35,22 @@ FULL = {
         "dvc_remote": {"uri": "s3://bucket/dvc", "endpoint": "http://minio:9000", "region": "eu-central-1"},
         "artifacts": {"uri": "s3://bucket/artifacts"},
     },
+    "jobs": {
+        **{"kind": "kubernetes", "namespace": "llm-jobs", "image": "registry.example.com/llmops/training:1"},
+        **{"store": {"uri": "s3://bucket/jobs", "endpoint": "http://minio:9000", "region": "eu-central-1"}},
+        **{"pull_policy": "Always", "pull_secrets": ["registry"], "secrets": ["s3"], "service_account": "trainer"},
+        **{"workload": "train_job", "runtime": "torch-distributed", "queue": "gpus", "priority_class": "training"},
+        "node_selector": {"pool": "jobs"},
+        "tolerations": [{"key": "spot", "value": "yes", "effect": "NoSchedule"}],
+        "gpus": {
+            "a100": {
+                **{"resource": "nvidia.com/gpu", "node_selector": {"nvidia.com/gpu.product": "A100"}},
+                **{"tolerations": [{"key": "nvidia.com/gpu"}], "per_node": 4, "price_per_hour": 2.21},
+            }
+        },
+        **{"memory_ladder_gb": [64.5, 128.5], "shared_memory_gb": 16.5, "ephemeral_storage_gb": 200.5},
+        **{"deadline_seconds": 3600, "pending_seconds": 60, "kept_seconds": 3600, "orphan_seconds": 60},
+    },
     "serving": {"kind": "kubernetes", "namespace": "llm"},
     "capacity": {"gpu_count": 8, "gpu_type": "a100", "memory_gb": 512.5, "cpu": 64.5},
     "replicas": {"minimum": 3, "maximum": 20},
@@ -84,7 +100,8 @@ def found_at(at):
 
 
 def test_the_sample_uses_every_field():
-    used = used_fields(load_settings(in_blocks(FULL), FILE))
+    here = changed(FULL, ("jobs",), {"kind": "local"})
+    used = used_fields(load_settings(in_blocks(FULL), FILE)) | used_fields(load_settings(in_blocks(here), FILE))
     assert {(model, name) for model in all_models(Settings) for name in model.model_fields} == used
 
 

@@ -1,0 +1,18 @@
+"""Strict judgement of manifests without a cluster: a kind without a schema fails, and so does an unknown field."""
+
+from typing import Any
+
+import kubernetes_validate
+from kubeflow_trainer_api.models.trainer_v1alpha1_train_job import TrainerV1alpha1TrainJob
+
+VERSION = "1.36"
+
+
+def check(manifest: dict[str, Any]) -> None:
+    """Raises for whatever the API server would refuse by its schemas, with field_validation=Strict."""
+    if manifest["kind"] == "TrainJob":
+        assert manifest["apiVersion"] == "trainer.kubeflow.org/v1alpha1"
+        read = TrainerV1alpha1TrainJob.from_dict(manifest)
+        assert read is not None and read.to_dict() == manifest, "a field is unknown to the published models"
+        return
+    kubernetes_validate.validate(manifest, VERSION, strict=True)
