@@ -1,0 +1,67 @@
+"""The parts of a pod's status: conditions and container states, as the kubelet writes them."""
+
+import copy
+import hashlib
+
+from tests.fakes.kubernetes_clock import Clock
+from tests.fakes.kubernetes_store import Json
+
+ORDER = ("DisruptionTarget", "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+
+
+def condition_of(name: str, value: str, clock: Clock, reason: str = "", message: str = "") -> Json:
+    told: Json = {"type": name, "status": value, "lastProbeTime": None, "lastTransitionTime": clock.stamp()}
+    if reason:
+        told["reason"] = reason
+    if message:
+        told["message"] = message
+    return told | {"observedGeneration": 1}
+
+
+def with_condition(pod: Json, *told: Json) -> Json:
+    """A copy of the pod; a condition whose status stays keeps its time."""
+    changed = {**pod, "status": copy.deepcopy(pod["status"])}
+    held = {one["type"]: one for one in changed["status"].get("conditions") or []}
+    for one in told:
+        old = held.get(one["type"])
+        if old and old["status"] == one["status"]:
+            one = one | {"lastTransitionTime": old["lastTransitionTime"]}
+        held[one["type"]] = one
+    rank = {name: at for at, name in enumerate(ORDER)}
+    changed["status"]["conditions"] = sorted(held.values(), key=lambda one: rank.get(one["type"], 99))
+    return changed
+
+
+def waiting(container: Json, reason: str, message: str = "", restarts: int = 0, last: Json | None = None) -> Json:
+    state: Json = {"waiting": {"reason": reason} | ({"message": message} if message else {})}
+    return _status(container, "", state, False, False, restarts, last)
+
+
+def running(container: Json, uid: str, clock: Clock, restarts: int = 0, last: Json | None = None) -> Json:
+    state = {"running": {"startedAt": clock.stamp()}}
+    return _status(container, container_id(uid, container["name"], restarts), state, True, True, restarts, last)
+
+
+def terminated(container: Json, uid: str, before: Json, clock: Clock, code: int, reason: str, message: str) -> Json:
+    started = (before.get("state", {}).get("running") or {}).get("startedAt")
+    restarts = before.get("restartCount", 0)
+    held = container_id(uid, container["name"], restarts)
+    ended: Json = {"exitCode": code, "reason": reason or ("Completed" if code == 0 else "Error")}
+    ended |= {"startedAt": started, "finishedAt": clock.stamp(), "containerID": held if started else ""}
+    if message:
+        ended["message"] = message
+    return _status(container, held, {"terminated": ended}, False, False, restarts, before.get("lastState"))
+
+
+def _status(
+    container: Json, held: str, state: Json, ready: bool, started: bool, restarts: int, last: Json | None
+) -> Json:
+    told: Json = {"name": container["name"], "state": state, "lastState": last or {}, "ready": ready}
+    told |= {"restartCount": restarts, "image": container["image"], "imageID": "", "started": started}
+    if held:
+        told |= {"containerID": held, "imageID": f"sha256:{hashlib.sha256(container['image'].encode()).hexdigest()}"}
+    return told
+
+
+def container_id(uid: str, name: str, restarts: int) -> str:
+    return f"containerd://{hashlib.sha256(f'{uid}/{name}/{restarts}'.encode()).hexdigest()}"
