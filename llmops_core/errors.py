@@ -35,6 +35,12 @@ class TransientError(LlmopsError):
     """Retry: the same call may succeed later (a service restarts, a network drops)."""
 
 
+class Interrupted(LlmopsError):
+    """Start again: a program was asked to end before it was done, and kept what it had so far."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: neither the input's fault (1) nor a crash
+
+
 class InputError(LlmopsError):
     """Fix: the author of an input must change it. Carries every problem found, not only the first."""
 

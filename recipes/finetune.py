@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, cast
 
 from llmops_core.errors import InputError, LlmopsError, Problem
 from llmops_core.training_spec import Lora, Training
+from recipes.checkpoints import open_checkpoints
 from recipes.configuration import read_configuration
 from recipes.process import be_a_good_neighbour
 from recipes.progress import open_progress
 from recipes.publishing import publishing
 from recipes.rows import read_questions
+from recipes.training_identity import identity_of
 
 if TYPE_CHECKING:
     from peft import LoraModel, PeftModel
@@ -57,9 +59,10 @@ def finetune(plan: Training, data: Path, base: Path, out: Path) -> dict[str, obj
         plan.seed, plan.steps, plan.learning_rate, plan.tokens_per_step, plan.row_tokens, plan.warmup_steps
     )
     pad = token_id(tokenizer, tokenizer.pad_token or tokenizer.eos_token)
+    checkpoints = open_checkpoints(lambda: identity_of("finetune", plan, questions, base))
     with open_progress() as progress, publishing(out) as folder:
-        trained = train(model, documents, schedule, pad, progress)
-        report = {"method": plan.method, **trained.as_report(model, plan.seed)}
+        trained = train(model, documents, schedule, pad, progress, checkpoints)
+        report = {"method": plan.method, **trained.as_report(model, plan.seed, checkpoints)}
         if tuned is not None:
             model = merged(tuned)
         refuse_non_finite(model)

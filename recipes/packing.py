@@ -33,6 +33,7 @@ class Batch:
     targets: torch.Tensor
     mask: torch.Tensor
     token_count: int
+    document_count: int
 
 
 def fill_rows(documents: Sequence[Document], order: Sequence[int], rows: int, width: int) -> list[list[Document]]:
@@ -71,14 +72,24 @@ def pack(filled: Sequence[Sequence[Document]], width: int, pad: int) -> Batch:
     causal = np.tri(width, dtype=bool)
     mask = torch.from_numpy((same & causal)[:, None])
     count = int((owner >= 0).sum())
-    return Batch(torch.from_numpy(tokens), torch.from_numpy(positions), torch.from_numpy(targets), mask, count)
+    taken = sum(len(documents) for documents in filled)
+    return Batch(torch.from_numpy(tokens), torch.from_numpy(positions), torch.from_numpy(targets), mask, count, taken)
 
 
-def batches(documents: Sequence[Document], tokens_per_step: int, width: int, pad: int, seed: int) -> Iterator[Batch]:
-    """Batches without end: every document once, in a random order, then all again in another one."""
+def batches(
+    documents: Sequence[Document], tokens_per_step: int, width: int, pad: int, seed: int, taken: int = 0
+) -> Iterator[Batch]:
+    """Batches without end: every document once, in a random order, then all again in another one.
+
+    With `taken`, the number of documents in the batches before, they go on from there: the order of documents does not
+    depend on how many are drawn at a time.
+    """
     generator = np.random.default_rng(seed)
     rows = max(1, tokens_per_step // width)
-    queue: list[int] = []
+    rounds, begun = divmod(taken, len(documents))
+    for _ in range(rounds):
+        generator.permutation(len(documents))
+    queue: list[int] = generator.permutation(len(documents)).tolist()[begun:]
     while True:
         if len(queue) < rows * width:  # more than one batch can hold, as a document has a token at least
             queue.extend(generator.permutation(len(documents)).tolist())

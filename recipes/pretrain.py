@@ -12,11 +12,13 @@ from pathlib import Path
 
 from llmops_core.errors import LlmopsError
 from llmops_core.training_spec import Pretrain
+from recipes.checkpoints import open_checkpoints
 from recipes.configuration import read_configuration
 from recipes.process import be_a_good_neighbour
 from recipes.progress import open_progress
 from recipes.publishing import publishing
 from recipes.rows import read_questions
+from recipes.training_identity import identity_of
 
 # Three times the usual 0.02: at a width of about a hundred that start is so small that the first hundred steps only
 # make weights larger (after 350 steps: loss 0.62 instead of 0.01).
@@ -57,9 +59,10 @@ def pretrain(plan: Pretrain, data: Path, out: Path) -> dict[str, object]:
     schedule = Schedule(
         plan.seed, plan.steps, plan.learning_rate, plan.tokens_per_step, plan.row_tokens, plan.warmup_steps
     )
+    checkpoints = open_checkpoints(lambda: identity_of("pretrain", plan, [file], None))
     with open_progress() as progress, publishing(out) as folder:
-        trained = train(model, documents, schedule, token_id(tokenizer, PAD), progress)
-        report = trained.as_report(model, plan.seed)
+        trained = train(model, documents, schedule, token_id(tokenizer, PAD), progress, checkpoints)
+        report = trained.as_report(model, plan.seed, checkpoints)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")

@@ -25,18 +25,19 @@ class Progress:
         self._pipes = pipes
         self._interval_seconds = interval_seconds
         self._started: float | None = None
+        self._first = 0
         self._last = float("-inf")
 
     def report(self, done: int, total: int, **figures: float) -> None:
         """`done` of `total` units of work are finished; `figures` (loss=0.3, …) are shown beside it."""
         now = time.monotonic()
         if self._started is None or done <= 1:
-            self._started = now
+            self._started, self._first = now, done
         if done < total and now - self._last < self._interval_seconds:
             return
         self._last = now
-        # The first unit warms up caches, so the rate is taken from the second on.
-        rate = (done - 1) / (now - self._started) if done > 1 and now > self._started else 0.0
+        # The first unit warms up caches, so the rate is that of the others. (Resumed work begins in its midst.)
+        rate = (done - self._first) / (now - self._started) if done > self._first and now > self._started else 0.0
         seconds_left = (total - done) / rate if rate else None
         self._print(done, total, seconds_left, figures)
         if self._pipes is not None:

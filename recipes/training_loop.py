@@ -13,11 +13,10 @@ part.
 
 import math
 import os
-import resource
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -25,12 +24,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from llmops_core.errors import InputError, Problem
+from recipes.checkpoints import Checkpoints, asked_to_stop, stopped
 from recipes.packing import IGNORED, Batch, Document, batches
 from recipes.progress import Progress
+from recipes.training_report import Trained
+from recipes.training_state import Underway
 
 DIVERGED_STEPS = 10
-FINAL_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -52,48 +52,6 @@ class Schedule:
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         return self.learning_rate * (self.steps - step) / max(1, self.steps - self.warmup_steps)
-
-
-@dataclass
-class Trained:
-    """What happened: losses of all steps taken, non-padding tokens seen and the seconds they took."""
-
-    losses: list[float] = field(default_factory=list)
-    tokens: int = 0
-    seconds: float = 0.0
-    steps_not_taken: int = 0
-    diverged_at_step: int | None = None
-
-    def as_report(self, model: nn.Module, seed: int) -> dict[str, object]:
-        """The figures for report.json."""
-        every = max(1, len(self.losses) // 200)
-        curve = [(step + 1, round(loss, 5)) for step, loss in enumerate(self.losses) if math.isfinite(loss)]
-        if not curve:
-            message = "training diverged in its first step; lower it"
-            raise InputError(Problem("model.yaml", "learning_rate", "no finite loss", "a rate that trains", message))
-        shown = [point for point in curve if point[0] % every == 0 or point in (curve[0], curve[-1])]
-        last = [loss for _, loss in curve[-FINAL_STEPS:]]
-        return {
-            "loss_curve": shown,
-            "final_loss": round(sum(last) / len(last), 5),
-            "steps": len(self.losses),
-            "steps_not_taken": self.steps_not_taken,
-            "diverged_at_step": self.diverged_at_step,
-            "tokens": self.tokens,
-            "seconds": round(self.seconds, 3),
-            "tokens_per_second": round(self.tokens / self.seconds, 1),
-            "parameters": sum(each.numel() for each in model.parameters()),
-            "trainable_parameters": sum(each.numel() for each in model.parameters() if each.requires_grad),
-            "seed": seed,
-            "threads": torch.get_num_threads(),
-            "peak_memory_bytes": peak_memory_bytes(),
-        }
-
-
-def peak_memory_bytes() -> int:
-    """The most memory this process has held (macOS counts bytes, Linux KiB)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def prepare_torch(seed: int) -> None:
@@ -123,49 +81,79 @@ def whole_loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
 
 
 def train(
-    model: PreTrainedModel, documents: Sequence[Document], schedule: Schedule, pad: int, progress: Progress
+    model: PreTrainedModel,
+    documents: Sequence[Document],
+    schedule: Schedule,
+    pad: int,
+    progress: Progress,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Train the model's trainable weights in place."""
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(
-        weights, lr=schedule.learning_rate, betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True
-    )
-    stream = batches(documents, schedule.tokens_per_step, schedule.row_tokens, pad, schedule.seed)
-    hopeless = 2.0 * math.log(model.config.get_text_config().vocab_size)
-    trained, worse, loss_of = Trained(), 0, whole_loss
+    """Train the model's trainable weights in place, from the last checkpoint on if there is one.
+
+    Raises Interrupted when SIGTERM arrives and there are checkpoints: the last one is then of the last step.
+    """
+    under_way = _begun(model, schedule)
+    if checkpoints is not None and (state := checkpoints.newest()) is not None:
+        under_way.restore(state)
+        checkpoints.resumed_at = under_way.resumed_at
+    trained, before = under_way.trained, under_way.trained.seconds
+    stream = batches(documents, schedule.tokens_per_step, schedule.row_tokens, pad, schedule.seed, under_way.documents)
     model.train()
     started = time.monotonic()
-    for step in range(schedule.steps):
-        batch = next(stream)
-        if step == 0:
-            loss_of = _quickest_loss(model, batch)
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.rate_at(step)
-        loss = loss_of(model, batch)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(weights, schedule.gradient_norm)
-        taken = bool(torch.isfinite(norm))
-        if taken:
-            optimiser.step()
-        else:
-            trained.steps_not_taken += 1
-        optimiser.zero_grad(set_to_none=True)
-        trained.losses.append(float(loss.detach()))
-        trained.tokens += batch.token_count
-        progress.report(step + 1, schedule.steps, loss=trained.losses[-1])
-        worse = 0 if taken and trained.losses[-1] <= hopeless else worse + 1
-        if worse == DIVERGED_STEPS:
-            trained.diverged_at_step = step + 1
-            break
-    trained.seconds = time.monotonic() - started
+    with asked_to_stop() if checkpoints else nullcontext() as asked:
+        while len(trained.losses) < schedule.steps and trained.diverged_at_step is None:
+            _take_step(model, under_way, next(stream), schedule)
+            trained.seconds = before + time.monotonic() - started
+            progress.report(len(trained.losses), schedule.steps, loss=trained.losses[-1])
+            if checkpoints is None or asked is None:
+                continue
+            if asked.is_set():
+                checkpoints.save(under_way.capture)
+                checkpoints.finish()
+                raise stopped(len(trained.losses), schedule.steps)
+            if checkpoints.due():
+                checkpoints.save(under_way.capture)
+    if checkpoints is not None:
+        checkpoints.finish()
     model.eval()
     return trained
 
 
-def _quickest_loss(model: PreTrainedModel, batch: Batch) -> Callable[[PreTrainedModel, Batch], torch.Tensor]:
-    """The quick loss if it is the same as the model's own on this batch, else the whole one."""
+def _begun(model: PreTrainedModel, schedule: Schedule) -> Underway:
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    optimiser = torch.optim.AdamW(
+        weights.values(), schedule.learning_rate, schedule.betas, weight_decay=schedule.weight_decay, fused=True
+    )
+    return Underway(weights, optimiser)
+
+
+def _take_step(model: PreTrainedModel, under_way: Underway, batch: Batch, schedule: Schedule) -> None:
+    trained, optimiser = under_way.trained, under_way.optimiser
+    if under_way.quick is None:
+        under_way.quick = _quick_is_right(model, batch)
+    for group in optimiser.param_groups:
+        group["lr"] = schedule.rate_at(len(trained.losses))
+    loss = (answer_loss if under_way.quick else whole_loss)(model, batch)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(under_way.weights.values(), schedule.gradient_norm)
+    taken = bool(torch.isfinite(norm))
+    if taken:
+        optimiser.step()
+    else:
+        trained.steps_not_taken += 1
+    optimiser.zero_grad(set_to_none=True)
+    trained.losses.append(float(loss.detach()))
+    trained.tokens += batch.token_count
+    under_way.documents += batch.document_count
+    hopeless = 2.0 * math.log(model.config.get_text_config().vocab_size)
+    under_way.worse = 0 if taken and trained.losses[-1] <= hopeless else under_way.worse + 1
+    if under_way.worse == DIVERGED_STEPS:
+        trained.diverged_at_step = len(trained.losses)
+
+
+def _quick_is_right(model: PreTrainedModel, batch: Batch) -> bool:
+    """Whether the quick loss is the same as the model's own on this batch."""
+    if model.get_output_embeddings() is None:
+        return False
     with torch.no_grad():
-        if model.get_output_embeddings() is None:
-            return whole_loss
-        same = torch.allclose(answer_loss(model, batch), whole_loss(model, batch), rtol=1e-4, atol=1e-5)
-    return answer_loss if same else whole_loss
+        return torch.allclose(answer_loss(model, batch), whole_loss(model, batch), rtol=1e-4, atol=1e-5)

@@ -114,3 +114,15 @@ def test_same_seed_same_batches_other_seed_others() -> None:
     first, again, other = (next(batches(DOCUMENTS, 64, 16, 0, seed)) for seed in (1, 1, 2))
     assert torch.equal(first.tokens, again.tokens)
     assert not torch.equal(first.tokens, other.tokens)
+
+
+@given(documents=documents_strategy, rows=st.integers(1, 4), steps=st.integers(0, 12))
+def test_going_on_gave_other_batches_than_never_having_stopped(
+    documents: list[Document], rows: int, steps: int
+) -> None:
+    stream, taken = batches(documents, 16 * rows, 16, 0, 1), 0
+    for _ in range(steps):
+        taken += next(stream).document_count
+    again = batches(documents, 16 * rows, 16, 0, 1, taken)
+    for _ in range(3):
+        assert torch.equal(next(stream).tokens, next(again).tokens)

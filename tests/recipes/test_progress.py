@@ -59,3 +59,14 @@ def test_pipes_receive_the_same_figures(tmp_path: Path) -> None:
     messages = [json.loads(line) for line in (tmp_path / "messages").read_text().splitlines()]
     sent = [message["params"]["payload"] for message in messages if message["method"] == "report_custom_message"]
     assert sent == [{"progress": {"done": 3, "total": 3, "seconds_left": None, "loss": 0.5}}]
+
+
+def test_time_left_of_resumed_work_counted_what_another_process_did(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([100.0, 110.0])
+    monkeypatch.setattr("recipes.progress.time.monotonic", lambda: next(clock))
+    progress = Progress()
+    progress.report(501, 521)
+    progress.report(511, 521)
+    assert capsys.readouterr().err.splitlines()[-1] == "511/521, 10 s left"
