@@ -1,12 +1,14 @@
-"""Running a recipe inside a stage: its config written down, its progress told to the run and to the experiment."""
+"""Running a recipe inside a stage: what it is given, what it needs, and where its progress is told."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from llmops_assets.step import Step
-from resources.jobs import Job, Progress
+from llmops_core.job_manifest import Needs
+from resources.jobs import Asked, Job, Progress
+
+WITHOUT_GPU = ("package",)  # it converts files
 
 
 def run_recipe(
@@ -14,27 +16,22 @@ def run_recipe(
     recipe: str,
     config: Mapping[str, Any],
     folder: Path,
-    arguments: Sequence[str],
+    inputs: Mapping[str, Path],
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Path:
-    """Runs `python -m recipes.<recipe>` from the pinned revision's code; returns the folder it wrote."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written, out = folder / f"{recipe}.json", folder / "out"
-    written.write_text(json.dumps(config, indent=1), encoding="utf-8")
+    """Runs `python -m recipes.<recipe>` from the pinned revision's code; returns the folder it wrote.
 
-    def tell(progress: Progress) -> None:
-        step.context.log.info(progress_line(recipe, progress))
-        on_progress(progress)
-
-    options = ["--config", str(written), *arguments, "--out", str(out)]
-    step.platform.jobs.run(Job(recipe, options, step.code(), folder), step.context, tell)
-    return out
+    Each folder of `inputs` is given to it by its name: {"data": folder} becomes --data FOLDER.
+    """
+    asked = Asked(step.release.model, step.name, step.fingerprint)
+    needs = _needs(step, recipe)
+    job = Job(recipe, config, inputs, step.code(), folder, asked, needs)
+    step.platform.jobs.run(job, step.context, on_progress)
+    return job.out
 
 
-def progress_line(recipe: str, progress: Progress) -> str:
-    """`finetune 120/300, loss 0.31, 24 s left`, whatever figures the recipe reports."""
-    known = ("done", "total", "seconds_left")
-    figures = [f"{name} {value:.3g}" for name, value in progress.items() if name not in known]
-    left = progress.get("seconds_left")
-    parts = [f"{recipe} {progress['done']}/{progress['total']}", *figures]
-    return ", ".join([*parts, *([f"{left:.0f} s left"] if left is not None else [])])
+def _needs(step: Step, recipe: str) -> Needs:
+    wanted = step.release.spec.resources
+    if recipe in WITHOUT_GPU:
+        return Needs(wanted.memory_gb, wanted.cpu)
+    return Needs(wanted.memory_gb, wanted.cpu, wanted.gpu_count, wanted.gpu_type)

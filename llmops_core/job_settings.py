@@ -114,6 +114,9 @@ class ClusterJobsPlace(Strict):
     pending_seconds: int = Field(
         default=900, ge=1, le=604800, description="How long a pod may wait for its image or for a node."
     )
+    checkpoint_seconds: int = Field(
+        default=600, ge=10, le=86400, description="How often a training keeps what it has reached."
+    )
     kept_seconds: int = Field(
         default=86400, ge=60, le=2592000, description="How long a finished job stays to be looked at."
     )

@@ -5,12 +5,13 @@ folder and a report, and streams log lines and progress over the Pipes protocol 
 a log file, whose last lines explain a failure.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,9 @@ from dagster._core.pipes.utils import PipesFileMessageReader, PipesTempFileConte
 from dagster_pipes import PipesParams
 
 from llmops_core.errors import InputError, Problem, TransientError
+from llmops_core.job_manifest import Needs
+from llmops_core.job_outcomes import ERROR_OF_INPUT
 
-ERROR_OF_INPUT = 1
 STOP_SECONDS = 20
 TAIL_BYTES = 2000
 
@@ -32,14 +34,33 @@ Progress = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Who asks for a job, so that a cluster knows the same work again; `fingerprint` is the stage's."""
+
+    model: str
+    stage: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class Job:
-    """One run of `python -m recipes.<recipe>` in `code` (a clean export of the revision), with `arguments`."""
+    """One run of `python -m recipes.<recipe>` in `code`, a clean export of the revision.
+
+    The recipe gets `config` as --config, each folder of `inputs` by its name (--data FOLDER), and writes `out`.
+    """
 
     recipe: str
-    arguments: Sequence[str]
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Path]
     code: Path
     work: Path
+    asked: Asked
+    needs: Needs = field(default_factory=Needs)
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def out(self) -> Path:
+        return self.work / "out"
 
 
 class Jobs(ABC):
@@ -47,7 +68,8 @@ class Jobs(ABC):
 
     @abstractmethod
     def run(self, job: Job, context: AssetExecutionContext, on_progress: Callable[[Progress], None]) -> None:
-        """Streams the recipe's log into the run and calls `on_progress` from another thread as it reports."""
+        """Returns when `job.out` is there. Shows the recipe's words and progress in the run, and calls `on_progress`,
+        perhaps from another thread, as it reports."""
 
 
 class LocalJobs(Jobs):
@@ -56,18 +78,45 @@ class LocalJobs(Jobs):
     def run(self, job: Job, context: AssetExecutionContext, on_progress: Callable[[Progress], None]) -> None:
         job.work.mkdir(parents=True, exist_ok=True)
         log = job.work / f"{job.recipe}.log"
-        command = [sys.executable, "-m", f"recipes.{job.recipe}", *job.arguments]
-        reader = _ProgressReader(str(job.work / f"{job.recipe}.messages"), on_progress)
+
+        def tell(progress: Progress) -> None:
+            context.log.info(progress_line(job.recipe, progress))
+            on_progress(progress)
+
+        reader = _ProgressReader(str(job.work / f"{job.recipe}.messages"), tell)
         with (
             open_pipes_session(context, PipesTempFileContextInjector(), reader) as session,
             log.open("ab") as output,
         ):
             environment = {**os.environ, **job.environment, **session.get_bootstrap_env_vars()}
             environment["PYTHONPATH"] = str(job.code)
-            process = subprocess.Popen(command, cwd=job.code, env=environment, stdout=output, stderr=output)
+            process = subprocess.Popen(_command(job), cwd=job.code, env=environment, stdout=output, stderr=output)
             code = _wait(process)
         if code != 0:
             raise _failure(job.recipe, code, log)
+
+
+def progress_line(recipe: str, progress: Progress) -> str:
+    """`finetune 120/300, loss 0.31, 24 s left`, whatever figures the recipe reports."""
+    known = ("done", "total", "seconds_left")
+    figures = [f"{name} {value:.3g}" for name, value in progress.items() if name not in known]
+    left = progress.get("seconds_left")
+    parts = [f"{recipe} {progress['done']}/{progress['total']}", *figures]
+    return ", ".join([*parts, *([f"{left:.0f} s left"] if left is not None else [])])
+
+
+def input_error(recipe: str, last: str) -> InputError:
+    """What a recipe says when it blames its input: its last line."""
+    message = last or "it gave no reason"
+    return InputError(Problem(f"recipes/{recipe}.py", "", "input it cannot use", "see the message", message))
+
+
+def _command(job: Job) -> list[str]:
+    written = job.work / f"{job.recipe}.json"
+    written.write_text(json.dumps(job.config, indent=1), encoding="utf-8")
+    inputs = [word for name, folder in job.inputs.items() for word in (f"--{name}", str(folder))]
+    command = [sys.executable, "-m", f"recipes.{job.recipe}", "--config", str(written)]
+    return [*command, *inputs, "--out", str(job.out)]
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
@@ -86,8 +135,7 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
 def _failure(recipe: str, code: int, log: Path) -> Exception:
     said = log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
     if code == ERROR_OF_INPUT:
-        last = said.splitlines()[-1] if said else "it gave no reason"
-        return InputError(Problem(f"recipes/{recipe}.py", "", "input it cannot use", "see the message", last))
+        return input_error(recipe, said.splitlines()[-1] if said else "")
     how = f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"crashed with exit code {code}"
     return TransientError(f"{recipe} {how}; its last words:\n{said}")
 

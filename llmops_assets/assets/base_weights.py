@@ -38,7 +38,7 @@ def _made(step: Step) -> Fact:
         if isinstance(source, LocalSource) and source.pretrain is not None:
             data = step.artifact("dataset").path
             config = source.pretrain.model_dump(mode="json", exclude_none=True)
-            run_recipe(step, "pretrain", config, folder, ["--data", str(data)])
+            run_recipe(step, "pretrain", config, folder, {"data": data})
             also = {"dataset": rows.body["digest"]}
         else:
             fetch_base(

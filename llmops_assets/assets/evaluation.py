@@ -77,7 +77,7 @@ def _ask(step: Step, weights_folder: Path, data: Path, work: Path, out: Path) ->
     spec = step.release.spec
     serving = {**spec.serving.model_dump(mode="json"), "timeout_seconds": ANSWER_LIMIT_SECONDS}
     config = {**spec.evaluation.model_dump(mode="json"), "serving": serving}
-    made = run_recipe(step, "evaluate", config, work, ["--data", str(data), "--weights", str(weights_folder)])
+    made = run_recipe(step, "evaluate", config, work, {"data": data, "weights": weights_folder})
     shutil.copytree(made, out)
     lines = (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     return Evidence.read(json.loads((out / "report.json").read_bytes()), map(json.loads, lines))

@@ -35,9 +35,9 @@ def _trained(step: Step) -> Fact:
     evidence = step.evidence()
     data, base = step.artifact("dataset").path, step.artifact("base_weights").path
     with step.scratch() as folder, experiment(step) as run:
-        arguments = ["--data", str(data), "--base", str(base)]
+        inputs = {"data": data, "base": base}
         config = spec.training.model_dump(mode="json", exclude_none=True)
-        out = run_recipe(step, "finetune", config, folder, arguments, run.log_progress)
+        out = run_recipe(step, "finetune", config, folder, inputs, run.log_progress)
         if spec.serving.engine == "llama.cpp":
             _package(step, out, folder / "package")
         run.log_report(out / "report.json")
@@ -50,7 +50,7 @@ def _trained(step: Step) -> Fact:
 def _package(step: Step, out: Path, work: Path) -> None:
     """Adds the file that llama.cpp serves, checked against the weights it was made from."""
     config = {"quantization": step.release.spec.serving.quantization}
-    for path in run_recipe(step, "package", config, work, ["--weights", str(out)]).iterdir():
+    for path in run_recipe(step, "package", config, work, {"weights": out}).iterdir():
         shutil.move(path, out / path.name)
 
 

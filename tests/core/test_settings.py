@@ -49,7 +49,7 @@ FULL = {
             }
         },
         **{"memory_ladder_gb": [64.5, 128.5], "shared_memory_gb": 16.5, "ephemeral_storage_gb": 200.5},
-        **{"deadline_seconds": 3600, "pending_seconds": 60, "kept_seconds": 3600, "orphan_seconds": 60},
+        **{"deadline_seconds": 3600, "pending_seconds": 60, "checkpoint_seconds": 120, "kept_seconds": 3600, "orphan_seconds": 60},
     },
     "serving": {"kind": "kubernetes", "namespace": "llm"},
     "capacity": {"gpu_count": 8, "gpu_type": "a100", "memory_gb": 512.5, "cpu": 64.5},

@@ -24,17 +24,16 @@ class FakeJobs(Jobs):
         self.ran.append(job.recipe)
         if self.fails.get(job.recipe):
             raise self.fails[job.recipe].pop(0)
-        options = dict(zip(job.arguments[::2], job.arguments[1::2], strict=True))
         on_progress({"done": 1, "total": 2, "loss": 0.5, "seconds_left": 1.0})
-        out = Path(options["--out"])
-        out.mkdir()
-        config = Path(options["--config"]).read_bytes()
+        out = job.out
+        out.mkdir(parents=True)
+        config = json.dumps(job.config, indent=1).encode()
         self.configs[job.recipe] = json.loads(config)
         made = {"pretrain": _trained, "finetune": _trained, "package": _packaged}.get(job.recipe)
         if made is not None:
             made(out, config)
         else:
-            _evaluated(out, json.loads(config), Path(options["--data"]), self.right)
+            _evaluated(out, json.loads(config), job.inputs["data"], self.right)
 
 
 def _trained(out: Path, config: bytes) -> None:

@@ -9,7 +9,7 @@ import pytest
 from dagster import AssetExecutionContext, MaterializeResult, asset, materialize
 
 from llmops_core.errors import InputError, LlmopsError, TransientError
-from resources.jobs import Job, LocalJobs, _wait
+from resources.jobs import Asked, Job, LocalJobs, _wait
 
 RECIPE = """
 import json, os, sys
@@ -20,7 +20,7 @@ with open_dagster_pipes() as pipes:
         pipes.report_custom_message({"progress": {"done": done, "total": 2, "loss": 0.5}})
     pipes.log.info("said over pipes")
 seen = {"cwd": os.getcwd(), "path": os.environ["PYTHONPATH"], "own": os.environ["OWN"]}
-Path(sys.argv[1]).write_text(json.dumps(seen))
+Path(sys.argv[-1]).with_name("seen.json").write_text(json.dumps(seen))
 """
 ENDS = {
     "input": "import sys; print('reading', file=sys.stderr); sys.exit('rows.jsonl: line 3 is no object')",
@@ -41,14 +41,15 @@ def code(tmp_path: Path) -> Path:
     return folder.parent
 
 
-def _run(code: Path, recipe: str, *arguments: str) -> tuple[list[dict], list[BaseException], list[str]]:
+def _run(code: Path, recipe: str) -> tuple[list[dict], list[BaseException], list[str]]:
     """(progress, errors, log lines of the Dagster run) of one job."""
     progress: list[dict] = []
     errors: list[BaseException] = []
 
     @asset
     def made(context: AssetExecutionContext) -> MaterializeResult:
-        job = Job(recipe, arguments, code, code.parent / "work", {"OWN": "variable"})
+        asked = Asked("tiny", "weights", "f" * 64)
+        job = Job(recipe, {}, {}, code, code.parent / "work", asked, environment={"OWN": "variable"})
         try:
             LocalJobs().run(job, context, progress.append)
         except LlmopsError as error:
@@ -61,9 +62,13 @@ def _run(code: Path, recipe: str, *arguments: str) -> tuple[list[dict], list[Bas
 
 
 def test_progress_did_not_arrive_or_the_recipe_ran_from_elsewhere(code: Path, tmp_path: Path) -> None:
-    progress, errors, _ = _run(code, "speaks", str(tmp_path / "seen.json"))
+    progress, errors, _ = _run(code, "speaks")
     assert errors == [] and [each["done"] for each in progress] == [1, 2] and progress[0]["loss"] == 0.5
-    assert json.loads((tmp_path / "seen.json").read_text()) == {"cwd": str(code), "path": str(code), "own": "variable"}
+    assert json.loads((tmp_path / "work" / "seen.json").read_text()) == {
+        "cwd": str(code),
+        "path": str(code),
+        "own": "variable",
+    }
 
 
 def test_an_error_of_the_input_was_tried_again(code: Path) -> None:
