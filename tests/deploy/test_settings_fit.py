@@ -1,0 +1,77 @@
+"""config/<environment>.yaml and deploy/kubernetes speak of the same namespaces, queues, GPUs and accounts."""
+
+import pytest
+
+from tests.deploy.manifests import ENVIRONMENTS, HELM, of_kind, one, settings
+from tests.deploy.test_helm import merged
+
+clusters = pytest.mark.parametrize("environment", ["staging", "production"])
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_code_location_follows_another_branch_than_the_settings(environment: str) -> None:
+    told = one(environment, "ConfigMap", "llmops")["data"]
+    assert told["LLMOPS_ENVIRONMENT"] == environment
+    assert told["LLMOPS_BRANCH"] == settings(environment)["branch"]
+
+
+@clusters
+def test_servers_go_to_a_namespace_that_nobody_makes(environment: str) -> None:
+    assert settings(environment)["serving"]["namespace"] == f"llm-{environment}"
+    one(environment, "Namespace", f"llm-{environment}")
+
+
+@clusters
+def test_jobs_ask_for_what_the_cluster_does_not_have(environment: str) -> None:
+    jobs = settings(environment)["jobs"]
+    space = jobs["namespace"]
+    one(environment, "Namespace", space)
+    account = one(environment, "ServiceAccount", jobs["service_account"])
+    queue = one(environment, "LocalQueue", jobs["queue"])
+    assert account["metadata"]["namespace"] == queue["metadata"]["namespace"] == space
+    one(environment, "PriorityClass", jobs["priority_class"])
+    made = {
+        s["spec"]["target"]["name"]
+        for s in of_kind(environment, "ExternalSecret")
+        if s["metadata"]["namespace"] == space
+    }
+    assert {*jobs["secrets"], *jobs["pull_secrets"]} <= made
+    assert jobs["image"].startswith("registry.llmops.example.com/llmops/training")
+
+
+@clusters
+def test_the_queue_or_the_quota_counts_other_gpus_than_the_settings(environment: str) -> None:
+    mine = settings(environment)
+    count, kind = mine["capacity"]["gpu_count"], mine["capacity"]["gpu_type"]
+    (flavor,), (queue,) = of_kind(environment, "ResourceFlavor"), of_kind(environment, "ClusterQueue")
+    assert flavor["metadata"]["name"] == kind == {"staging": "v100", "production": "a100"}[environment]
+    quotas = {r["name"]: r["nominalQuota"] for r in queue["spec"]["resourceGroups"][0]["flavors"][0]["resources"]}
+    assert int(quotas["nvidia.com/gpu"]) >= count
+    hard = one(environment, "ResourceQuota", "workloads")["spec"]["hard"]["requests.nvidia.com/gpu"]
+    assert int(hard) == mine["replicas"]["maximum"] * count + count  # all servers, and one job
+    assert merged(environment)["concurrency"]["pools"]["defaultLimit"] == count
+    assert mine["jobs"]["gpus"][kind]["node_selector"].items() <= flavor["spec"]["nodeLabels"].items()
+
+
+@clusters
+def test_the_registry_is_not_where_the_settings_look(environment: str) -> None:
+    service = one(environment, "Service", "mlflow")
+    (port,) = service["spec"]["ports"]
+    host = f"mlflow.{service['metadata']['namespace']}.svc.cluster.local:{port['port']}"
+    assert settings(environment)["platform"]["mlflow"]["url"] == f"http://{host}"
+    assert host in one(environment, "ConfigMap", "mlflow")["data"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+
+
+@clusters
+def test_the_database_of_the_chart_is_not_the_one_of_the_settings(environment: str) -> None:
+    told, mine = merged(environment)["postgresql"], settings(environment)["platform"]["dagster"]
+    assert (told["postgresqlHost"], told["postgresqlUsername"], told["postgresqlDatabase"]) == (
+        mine["host"],
+        mine["user"],
+        mine["database"],
+    )
+    assert mine["password"] == {"env": "DAGSTER_PG_PASSWORD"}  # the variable that the chart sets
+
+
+def test_an_environment_has_no_values() -> None:
+    assert {path.name for path in HELM.glob("values-*.yaml")} == {f"values-{name}.yaml" for name in ENVIRONMENTS}

@@ -1,0 +1,124 @@
+"""Network policies, disruption budgets and monitors select what they are meant to: a selector that matches nothing is
+accepted by every API server."""
+
+import pytest
+
+from llmops_core.job_names import JobIdentity, labels
+from tests.deploy.kustomize import Manifest
+from tests.deploy.manifests import ENVIRONMENTS, named, of_kind, one, overlay, pods
+from tests.deploy.test_helm import parts_of_the_chart
+
+environments = pytest.mark.parametrize("environment", ENVIRONMENTS)
+# what makes pods besides these manifests: the platform's own code
+JOB = labels(JobIdentity("atlas-qa", "weights", "finetune", "f" * 64), 1, "run")
+SERVER = {"app.kubernetes.io/component": "model-server"}
+PROXY = {"gateway.networking.k8s.io/gateway-name": "models"}  # set by the Gateway API's own convention (GEP-1762)
+
+
+@environments
+def test_a_namespace_in_which_pods_talk_freely(environment: str) -> None:
+    for space in of_kind(environment, "Namespace"):
+        denied = [
+            policy
+            for policy in of_kind(environment, "NetworkPolicy")
+            if policy["metadata"]["namespace"] == space["metadata"]["name"]
+            and policy["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+        ]
+        assert denied, named(space)
+
+
+@environments
+def test_a_policy_that_is_about_no_pod(environment: str) -> None:
+    for policy in of_kind(environment, "NetworkPolicy"):
+        known = pods_of(environment, policy["metadata"]["namespace"])
+        assert any(matches(policy["spec"]["podSelector"], each) for each in known), named(policy)
+
+
+@environments
+def test_a_policy_that_lets_nobody_in(environment: str) -> None:
+    spaces = [space["metadata"]["labels"] for space in of_kind(environment, "Namespace")]
+    # these are other people's namespaces, which docs/kubernetes.md says to label
+    spaces += [{"kubernetes.io/metadata.name": "kube-system"}, {"llmops.dev/gateway": "true"}]
+    spaces += [{"llmops.dev/monitoring": "true"}]
+    for policy in of_kind(environment, "NetworkPolicy"):
+        known = pods_of(environment, policy["metadata"]["namespace"])
+        for peer in peers(policy):
+            if "namespaceSelector" in peer:
+                assert any(matches(peer["namespaceSelector"], each) for each in spaces), named(policy)
+            elif "podSelector" in peer:
+                assert any(matches(peer["podSelector"], each) for each in known), named(policy)
+
+
+@environments
+def test_pods_reach_the_credentials_of_their_node(environment: str) -> None:
+    for policy in of_kind(environment, "NetworkPolicy"):
+        for peer in peers(policy):
+            if "ipBlock" in peer:
+                assert "169.254.169.254/32" in peer["ipBlock"]["except"], named(policy)
+
+
+@environments
+def test_a_disruption_budget_for_no_pod(environment: str) -> None:
+    for budget in of_kind(environment, "PodDisruptionBudget"):
+        known = pods_of(environment, budget["metadata"]["namespace"])
+        assert any(matches(budget["spec"]["selector"], each) for each in known), named(budget)
+        assert budget["spec"]["maxUnavailable"] == 1, named(budget)
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_the_proxies_of_a_gateway_are_not_let_to_the_servers(environment: str) -> None:
+    gateway = one(environment, "Gateway", "models")
+    allowed = one(environment, "NetworkPolicy", "model-servers")["spec"]["ingress"][0]["from"]
+    assert any(peer.get("podSelector") == {"matchLabels": PROXY} for peer in allowed)
+    assert PROXY["gateway.networking.k8s.io/gateway-name"] == gateway["metadata"]["name"]
+    (route,) = of_kind(environment, "HTTPRoute")
+    listeners = {listener["name"] for listener in gateway["spec"]["listeners"]}
+    for parent in route["spec"]["parentRefs"]:
+        assert parent["name"] == gateway["metadata"]["name"] and parent["sectionName"] in listeners
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_a_monitor_that_watches_no_server(environment: str) -> None:
+    (monitor,) = of_kind(environment, "ServiceMonitor")
+    assert monitor["spec"]["selector"]["matchLabels"] == SERVER
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_a_queue_that_leads_nowhere(environment: str) -> None:
+    (queue,), (flavor,) = of_kind(environment, "ClusterQueue"), of_kind(environment, "ResourceFlavor")
+    (local,) = of_kind(environment, "LocalQueue")
+    assert local["spec"]["clusterQueue"] == queue["metadata"]["name"]
+    spaces = [s["metadata"]["name"] for s in of_kind(environment, "Namespace")]
+    assert queue["spec"]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] in spaces
+    assert local["metadata"]["namespace"] in spaces
+    for group in queue["spec"]["resourceGroups"]:
+        assert [f["name"] for f in group["flavors"]] == [flavor["metadata"]["name"]]
+        for each in group["flavors"]:
+            assert [resource["name"] for resource in each["resources"]] == group["coveredResources"]
+
+
+def pods_of(environment: str, namespace: str) -> list[dict[str, str]]:
+    """Labels of every pod that will live there, whoever makes it."""
+    found = [
+        t["metadata"]["labels"]
+        for owner, t in pods(overlay(environment))
+        if owner["metadata"]["namespace"] == namespace
+    ]
+    others = parts_of_the_chart() if namespace.startswith("llmops-") else [JOB, SERVER, PROXY]
+    return found + others
+
+
+def peers(policy: Manifest) -> list[dict[str, dict[str, dict[str, str]]]]:
+    rules = policy["spec"].get("ingress", []) + policy["spec"].get("egress", [])
+    return [peer for rule in rules for peer in rule.get("from", []) + rule.get("to", [])]
+
+
+def matches(selector: dict, labels: dict[str, str]) -> bool:
+    if not selector.get("matchLabels", {}).items() <= labels.items():
+        return False
+    for wanted in selector.get("matchExpressions", []):
+        if wanted["operator"] == "Exists" and wanted["key"] not in labels:
+            return False
+        if wanted["operator"] == "In" and labels.get(wanted["key"]) not in wanted["values"]:
+            return False
+    return True
