@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, Problem
+from llmops_core.errors import InputError, IntegrityError, Problem
 from llmops_core.fingerprint import digest_of_file
 from llmops_core.manifest import (
     MANIFEST,
@@ -28,7 +28,7 @@ from llmops_core.manifest import (
     read_manifest,
 )
 from llmops_core.tree_path import checked_path
-from resources.disk import disk_full, sync_file, sync_folder
+from resources.disk import disk_full, sync_file, sync_folder, told_when_full
 from resources.staging import publish, staged
 
 
@@ -80,19 +80,10 @@ class FolderArtifacts(ArtifactStore):
     def publish(self, kind: str, folder: Path) -> Artifact:
         check_kind(kind)
         names = _regular_files(folder)
-        try:
-            with staged(self.root) as staging:
-                for name in names:
-                    _take_in(folder / name, staging / name)
-                return self._move_in(manifest_of(kind, _entries(staging, names)), staging)
-        except OSError as error:
-            if not disk_full(error):
-                raise
-            free = shutil.disk_usage(self.root).free
-            raise EnvironmentLacks(
-                f"no space left to publish {kind} under {self.root} ({free} bytes free); {folder} is untouched: "
-                "free some space and run again"
-            ) from error
+        with told_when_full(self.root, f"publish {kind}"), staged(self.root) as staging:
+            for name in names:
+                _take_in(folder / name, staging / name)
+            return self.move_in(manifest_of(kind, _entries(staging, names)), staging)
 
     def get(self, kind: str, digest: str) -> Artifact | None:
         place = self._place(kind, digest)
@@ -121,8 +112,9 @@ class FolderArtifacts(ArtifactStore):
     def _place(self, kind: str, digest: str) -> Path:
         return self.root / check_kind(kind) / check_digest(digest)
 
-    def _move_in(self, manifest: Manifest, staging: Path) -> Artifact:
-        """Give a complete staging folder its name; if the name is taken, what is there must be whole."""
+    def move_in(self, manifest: Manifest, staging: Path) -> Artifact:
+        """Give a complete staging folder (`staged` beside `root`, its files hashed and read-only) its name; if the
+        name is taken, what is there must be whole."""
         place = self._place(manifest.kind, manifest.digest)
         if not place.exists():
             _write_read_only(staging / MANIFEST, manifest.content())

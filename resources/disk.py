@@ -2,11 +2,29 @@
 
 import errno
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from llmops_core.errors import EnvironmentLacks
 
 
 def disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def told_when_full(root: Path, doing: str) -> Iterator[None]:
+    """Raises EnvironmentLacks for a disk that became full; what is written within must clean up after itself."""
+    try:
+        yield
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        free = shutil.disk_usage(root).free
+        message = f"no space left to {doing} under {root} ({free} bytes free); nothing else was touched"
+        raise EnvironmentLacks(f"{message}: free some space and run again") from error
 
 
 def sync_file(path: Path) -> None:

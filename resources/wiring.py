@@ -23,8 +23,10 @@ from resources.home import Home
 from resources.ledger import Ledger, SqlLedger
 from resources.metrics import EnvoyMetrics, Metrics
 from resources.mirror import Mirror, clone_of
+from resources.object_store import NamedPlace
 from resources.processes import Processes, SupervisorProcesses
 from resources.recipe_code import RecipeCode
+from resources.s3_artifacts import S3Artifacts
 from resources.serving import LocalServing, ServingEngine
 from resources.signatures import Signatures, SshSignatures
 from resources.source import GitSource, SourceRepository
@@ -122,7 +124,12 @@ class Platform:
 
     @cached_property
     def artifacts(self) -> ArtifactStore:
-        return FolderArtifacts(self.home.folder("artifacts"))
+        folder, bucket = self.home.folder("artifacts"), self.settings.platform.artifacts
+        if bucket is None:
+            return FolderArtifacts(folder)
+        file = f"config/{self.settings.name}.yaml"
+        place = NamedPlace(file, "platform.artifacts.uri", bucket.uri, bucket.endpoint, bucket.region)
+        return S3Artifacts(place, folder)
 
     @cached_property
     def ledger(self) -> Ledger:
