@@ -28,6 +28,7 @@ from llmops_assets.schedules.operation import watch_production
 from llmops_assets.sensors.approvals import approvals
 from llmops_assets.sensors.arrivals import arrivals_sensor
 from llmops_assets.sensors.audits import audits
+from llmops_assets.sensors.dependents import dependents
 from llmops_assets.sensors.failures import failures, orphans
 from llmops_assets.sensors.repository import repository, watching
 from llmops_core.errors import InputError
@@ -53,7 +54,7 @@ def build(home: Home) -> Definitions:
         asset_checks=gates,
         jobs=[release, audit, watch, take_arrivals],
         sensors=[
-            *(repository, approvals, audits, failures, orphans),
+            *(repository, approvals, dependents, audits, failures, orphans),
             *map(watching, settings.repositories if settings else ()),
             *(arrivals_sensor(place.name) for place in (settings.arrivals if settings else ())),
         ],

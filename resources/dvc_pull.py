@@ -31,17 +31,27 @@ def main() -> int:
         repo = Repo(request["repository"])
         missing: list[str] = []
         for remote, objects in by_remote.items():
-            if request["look_only"]:
-                place = repo.cloud.get_remote_odb(remote)
-                found = set(place.oids_exist([each.value for each in objects if each.value]))
-                missing += [each.value for each in objects if each.value and each.value not in found]
-            else:
+            wanted = [each.value for each in objects if each.value]
+            place = repo.cloud.get_remote_odb(remote)
+            if not request["look_only"]:
+                _refuse_silence(place, [md5 for md5 in wanted if not repo.cache.local.exists(md5)])
                 repo.cloud.pull(objects, remote=remote)
+                continue
+            found = set(place.oids_exist(wanted))
+            absent = [md5 for md5 in wanted if md5 not in found]
+            _refuse_silence(place, absent)
+            missing += absent
         json.dump({"missing": missing} if request["look_only"] else {"cache": repo.cache.local.path}, sys.stdout)
     except (DvcException, PermissionError, NoCredentialsError, PartialCredentialsError) as error:
         sys.stderr.write(f"\n{type(error).__name__}: {' '.join(str(error).split())}\n")
         return MEND
     return 0
+
+
+def _refuse_silence(place: Any, absent: list[str]) -> None:
+    """Raises what the host answered, or that it did not, where DVC takes every failure over HTTP for a missing file."""
+    if absent and place.fs.protocol in ("http", "https"):
+        place.fs.fs.exists(place.oid_to_path(absent[0]), strict=True)
 
 
 if __name__ == "__main__":

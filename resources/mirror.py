@@ -1,8 +1,8 @@
 """The door to a repository elsewhere: a clone of the platform's own, which follows one branch of it.
 
-The clone has no checkout: everything is read from Git objects. Beside `.git` lies the `.dvc/config` of the branch's
-head, so that DVC finds that repository's remote. Only the watched branch is fetched, and what a force push took out of
-its history stays, because it may have been released.
+The clone has no checkout: everything is read from Git objects. Beside `.git` lies what is followed of the `.dvc/config`
+of the branch's head (llmops_core/dvc_config.py), so that DVC finds that repository's remote. Only the watched branch is
+fetched, and what a force push took out of its history stays, because it may have been released.
 
 The first clone is made aside and published by rename. Later fetches need no care: git moves the branch last, and what
 a killed fetch left locked is swept away after the next one failed on it. One process fetches at a time. A failure is
@@ -10,11 +10,12 @@ kept in `reach.json` with the time of the next try, so that an outage is told by
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from pathlib import Path
 
-from llmops_core.errors import EnvironmentLacks, TransientError
+from llmops_core import dvc_config
+from llmops_core.errors import EnvironmentLacks, InputError, TransientError
 from llmops_core.outage import Reach, read_reach
 from llmops_core.repositories import WatchedRepository
 from resources.git_program import GitFailed, GitProgram
@@ -23,7 +24,6 @@ from resources.source import GitSource
 from resources.staging import publish, staged
 
 LOCK_SECONDS = 2.0
-DVC_CONFIG = ".dvc/config"
 FETCH = ("fetch", "--quiet", "--update-head-ok", "--update-shallow", "--no-tags", "--no-recurse-submodules")
 FETCH += ("--no-write-fetch-head", "--")
 
@@ -37,11 +37,17 @@ class Mirror:
     """The clone of one watched repository. `branch` is the one that is followed."""
 
     def __init__(
-        self, mirrors: Path, repository: WatchedRepository, branch: str, now: Callable[[], float] = time.time
+        self,
+        mirrors: Path,
+        repository: WatchedRepository,
+        branch: str,
+        now: Callable[[], float] = time.time,
+        allowed_endpoints: Collection[str] = (),
     ) -> None:
         self.clone = clone_of(mirrors, repository.name)
         self._folder = self.clone.parent
         self._repository, self._branch, self._now = repository, branch, now
+        self._allowed = allowed_endpoints
         self._git = GitProgram(repository)
 
     def reach(self) -> Reach:
@@ -84,26 +90,28 @@ class Mirror:
                 if before.failures:
                     self._sweep()
                 self._git.run(f"--git-dir={self.clone / '.git'}", *FETCH, *self._wanted, lock=lock)
-                self._keep_dvc_config(self.clone)
             else:
                 with staged(self._folder) as folder:
                     self._git.run("init", "--quiet", "--template=", f"--initial-branch={self._branch}", folder)
                     self._git.run(f"--git-dir={folder / '.git'}", *FETCH, *self._wanted, lock=lock)
-                    self._keep_dvc_config(folder)
                     publish(folder, self.clone)
+            self._keep_dvc_config()
         except GitFailed as error:
             if "couldn't find remote ref" not in str(error):
                 raise
             return f"{self._told} has no branch {self._branch}: nothing is released, and what serves goes on"
+        except InputError as error:
+            return f"{self._told}: {error}; nothing is released until that is mended there"
         return ""
 
     @property
     def _wanted(self) -> tuple[str, str]:
         return self._repository.url, f"+refs/heads/{self._branch}:refs/heads/{self._branch}"
 
-    def _keep_dvc_config(self, clone: Path) -> None:
-        source, place = GitSource(clone), clone / DVC_CONFIG
-        content = (source.read(source.head(self._branch), DVC_CONFIG) or b"").decode(errors="replace")
+    def _keep_dvc_config(self) -> None:
+        source, place = GitSource(self.clone), self.clone / dvc_config.FILE
+        given = source.read(source.head(self._branch), dvc_config.FILE) or b""
+        content = dvc_config.followed_config(given, self._allowed, self._repository.scheme == "file")
         if not place.is_file() or place.read_text(encoding="utf-8") != content:
             publish_text(place, content)
 

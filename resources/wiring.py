@@ -80,7 +80,7 @@ class Platform:
 
     @cached_property
     def mirror(self) -> Mirror:
-        return Mirror(self._mirrors, self.watched, self.branch)
+        return Mirror(self._mirrors, self.watched, self.branch, allowed_endpoints=self.settings.allowed_endpoints)
 
     @property
     def _mirrors(self) -> Path:

@@ -103,8 +103,8 @@ def request(release: Release, by: str, change: Change | None = None) -> Fact:
 
 
 def run_key(request: Fact) -> str:
-    """Names a request for ever: what was asked for, the how manieth request of the model it was, and which fact says it:
-    a ledger that was restored from a backup counts again from there, but writes other facts."""
+    """Names a request for ever: what was asked for, which request of the model it was, and the fact that says it: a
+    ledger that was restored from a backup counts again from there, but writes other facts."""
     return f"{request.model}:{request.fingerprint[:16]}:{request.body['generation']}:{request.digest[:16]}"
 
 

@@ -22,6 +22,7 @@ from llmops_assets.jobs.release import release
 from llmops_assets.schedules.operation import watch_production
 from llmops_assets.sensors.approvals import approvals
 from llmops_assets.sensors.audits import audits
+from llmops_assets.sensors.dependents import dependents
 from llmops_assets.sensors.failures import failures, orphans
 from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS, TrafficCounts
@@ -64,6 +65,35 @@ def test_a_continued_release_could_not_be_superseded_in_the_queue(tested: World)
     signed(tested, GRACE)
     (request,) = _approvals(tested, "0").run_requests or []
     assert request.tags[GENERATION_TAG] == asked.tags[GENERATION_TAG] and request.run_key != asked.run_key
+
+
+def _dependents(world: World, cursor: str) -> SensorResult | SkipReason:
+    with build_sensor_context(instance=world.instance, cursor=cursor) as context:
+        return dependents(context, platform=world.resource())  # type: ignore[return-value]
+
+
+def test_a_model_never_went_on_after_the_one_it_depends_on_came_to_production(released: World) -> None:
+    released.repository.commit_model("serving", parallel=2)
+    released.repository.commit_model(depends_on=["first"])
+    assert not released.materialize().success
+    before = _dependents(released, "0")
+    assert isinstance(before, SensorResult) and before.run_requests == []
+    served = {
+        "deployment": "first-production-v1",
+        "state": "serving",
+        "revision": "x",
+        "version": "1",
+        "previous": None,
+    }
+    released.doors().ledger.append(
+        "switched", model="first", subject="production", body={**served, "weights_digest": "0" * 64, "why": "promoted"}
+    )
+    after = _dependents(released, str(before.cursor))
+    assert isinstance(after, SensorResult)
+    (request,) = after.run_requests or []
+    assert (request.partition_key, request.tags[REVISION_TAG]) == ("tiny", released.repository.head)
+    assert released.materialize(tags=dict(request.tags)).success
+    assert isinstance(again := _dependents(released, "0"), SensorResult) and again.run_requests == []
 
 
 def test_signatures_of_the_platform_itself_started_runs(released: World) -> None:

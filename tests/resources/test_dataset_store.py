@@ -3,6 +3,10 @@
 import hashlib
 import json
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -279,3 +283,40 @@ def test_a_remote_that_cannot_be_reached_passed_for_one_without_the_object(dvc_r
     dvc_repository.dvc("remote", "modify", "store", "endpointurl", "http://127.0.0.1:9")
     with pytest.raises(TransientError, match="could not be reached"):
         store_of(dvc_repository).lacking("HEAD", ["weights.bin"])
+
+
+@pytest.mark.parametrize("answer", [404, 503, 0])
+def test_a_web_server_that_fails_passed_for_one_without_the_object(dvc_repository, target, answer: int) -> None:
+    shutil.rmtree(dvc_repository.path / ".dvc/cache")
+    with answering(answer) as url:
+        dvc_repository.dvc("remote", "modify", "store", "url", url)
+        store = store_of(dvc_repository)
+        if answer == 404:
+            assert "dvc push" in store.lacking("HEAD", ["weights.bin"])["weights.bin"]
+            return
+        for ask in (lambda: store.lacking("HEAD", ["weights.bin"]), lambda: store.fetch("HEAD", "weights.bin", target)):
+            with pytest.raises(TransientError, match="could not be reached"):
+                ask()
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """The address of a web server that answers everything with this status; 0: nobody listens there."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET  # noqa: N815 (the name that http.server looks for)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        url = f"http://127.0.0.1:{server.server_port}/data"
+        if not status:
+            server.server_close()
+            yield url
+            return
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield url
+        server.shutdown()

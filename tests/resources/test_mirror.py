@@ -402,3 +402,21 @@ def _unpack(git: Path) -> None:
         shutil.rmtree(aside)
         for left in (git / "objects" / "pack").glob(f"{pack.stem}.*"):
             left.unlink()
+
+
+def test_a_data_remote_inside_was_asked_or_nobody_was_told(repository, mirrors, clock) -> None:
+    remote = "[core]\n    remote = store\n['remote \"store\"']\n    url = {}\n"
+    repository.commit({".dvc/config": remote.format("http://169.254.169.254/latest")}, "first")
+    mirror = mirror_of(repository, mirrors, clock)
+    assert "metadata service" in mirror.refresh(INTERVAL).why and not (mirror.clone / ".dvc/config").exists()
+    repository.commit({".dvc/config": remote.format("s3://team/dvc")}, "mended")
+    assert mirror.refresh(INTERVAL).why == "" and "s3://team/dvc" in (mirror.clone / ".dvc/config").read_text()
+
+
+def test_a_link_in_place_of_the_data_settings_was_followed_or_failed_every_tick(repository, mirrors, clock) -> None:
+    repository.commit({"a": "1"}, "first")
+    (repository.path / ".dvc").mkdir(exist_ok=True)
+    (repository.path / ".dvc" / "config").unlink(missing_ok=True)
+    (repository.path / ".dvc" / "config").symlink_to("/etc/hostname")
+    repository.commit({}, "a link")
+    assert ".dvc/config" in mirror_of(repository, mirrors, clock).refresh(INTERVAL).why
