@@ -21,6 +21,7 @@ Kind = Literal[
     "ticked",  # one step of a canary: state, counts, decision
     "approved",  # a signed statement by a person (its decision may also be "refuse")
     "refused",  # a gate said no, or a stage waits; the body says why
+    "spent",  # an attempt of a job ended; the body says how, how long it ran and what it cost
     "switched",  # an environment's traffic now goes to this deployment
 ]
 

@@ -154,6 +154,12 @@ class StagingTests(Strict):
     max_p95_seconds: float = Field(default=5, gt=0, description="95 of 100 answers take no longer, at every level.")
 
 
+class Budget(Strict):
+    """What may be spent on jobs."""
+
+    per_month: float = Field(gt=0, description="No job starts once a calendar month (UTC) has cost this much.")
+
+
 class Notify(Strict):
     """Where people are told."""
 
@@ -187,6 +193,7 @@ class Settings(Strict):
     allowed_endpoints: Listing[ListedEndpoint] = Field(
         default=(), max_length=100, description="Inner hosts (host or host:port) that inputs may name, also over http."
     )
+    budget: Budget | None = Field(default=None, description="What may be spent on jobs; no limit where left out.")
     notify: Notify | None = Field(default=None, description="Where people are told.")
     webhook: Webhook | None = Field(default=None, description="Pushes that make the repository sensor look at once.")
     arrivals: Listing[WatchedPlace] = Field(

@@ -15,6 +15,10 @@ from tests.core.field_walk import WRONG, all_models, as_bytes, changed, in_block
 
 ROOT = Path(__file__).parents[2]
 FILE = "config/x.yaml"
+DATABASE = {
+    **{"host": "postgres.example.com", "port": 5433, "database": "dagster", "user": "dagster"},
+    "password": {"env": "DAGSTER_PASSWORD"},
+}
 FULL = {
     "name": "production",
     "branch": "release/v1",
@@ -27,10 +31,8 @@ FULL = {
         {"name": "team-b", "url": "git@git.example.com:team/b.git", "ssh_key": "/run/secrets/key"},
     ],
     "platform": {
-        "dagster": {
-            **{"host": "postgres.example.com", "port": 5433, "database": "dagster", "user": "dagster"},
-            "password": {"env": "DAGSTER_PASSWORD"},
-        },
+        "ledger": DATABASE,
+        "dagster": DATABASE,
         "mlflow": {"url": "http://mlflow.llmops:5000", "token": {"file": "/run/secrets/mlflow"}},
         "dvc_remote": {"uri": "s3://bucket/dvc", "endpoint": "http://minio:9000", "region": "eu-central-1"},
         "artifacts": {"uri": "s3://bucket/artifacts"},
@@ -49,7 +51,13 @@ FULL = {
             }
         },
         **{"memory_ladder_gb": [64.5, 128.5], "shared_memory_gb": 16.5, "ephemeral_storage_gb": 200.5},
-        **{"deadline_seconds": 3600, "pending_seconds": 60, "checkpoint_seconds": 120, "kept_seconds": 3600, "orphan_seconds": 60},
+        **{
+            "deadline_seconds": 3600,
+            "pending_seconds": 60,
+            "checkpoint_seconds": 120,
+            "kept_seconds": 3600,
+            "orphan_seconds": 60,
+        },
     },
     "serving": {"kind": "kubernetes", "namespace": "llm"},
     "capacity": {"gpu_count": 8, "gpu_type": "a100", "memory_gb": 512.5, "cpu": 64.5},
@@ -71,6 +79,7 @@ FULL = {
     "slos": {"availability": 0.999, "p95_seconds": 2.5, "error_rate": 0.01, "requests_per_second": 100.5},
     "staging_tests": {"concurrency": [1, 5], "requests": 200, "min_success_rate": 0.95, "max_p95_seconds": 5.5},
     "allowed_endpoints": ["minio:9000", "mlflow.llmops", "git.llmops"],
+    "budget": {"per_month": 20000},
     "notify": {"channel": "#llm-production"},
     "webhook": {"github": {"file": "/run/secrets/github"}, "gitlab": {"env": "GITLAB_WEBHOOK"}},
     "arrivals": [
@@ -101,6 +110,8 @@ def found_at(at):
 
 def test_the_sample_uses_every_field():
     here = changed(FULL, ("jobs",), {"kind": "local"})
+    kept = {name: place for name, place in FULL["platform"].items() if name != "mlflow"}
+    here = changed(here, ("platform",), {**kept, "mlflow_database": DATABASE})
     used = used_fields(load_settings(in_blocks(FULL), FILE)) | used_fields(load_settings(in_blocks(here), FILE))
     assert {(model, name) for model in all_models(Settings) for name in model.model_fields} == used
 
@@ -150,6 +161,7 @@ def test_no_value_anywhere_crashes(at, value):
         (("platform", "dagster", "password"), {}, "platform.dagster.password", "neither"),
         (("platform", "dagster", "password"), "hunter2", "platform.dagster.password", ""),
         (("platform", "dagster", "password", "env"), "hunter2", "platform.dagster.password.env", "another form"),
+        (("platform", "mlflow_database"), DATABASE, "platform.mlflow_database", "database of its own"),
         (("platform", "mlflow", "url"), "https://me:hunter2@mlflow.example.com", "platform.mlflow.url", "password"),
         (("platform", "mlflow", "url"), "http://other.llmops:5000", "platform.mlflow.url", "allowed_endpoints"),
         (("platform", "mlflow", "url"), "sqlite:///x.db", "platform.mlflow.url", "refused"),
