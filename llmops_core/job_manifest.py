@@ -3,7 +3,7 @@
 A job gets one pod, or one for each node when it needs more GPUs than a node has; then the pods find each other by the
 Service, and torchrun reads its PET_ variables. Nothing is retried by the cluster (`backoffLimit: 0`): the door decides,
 because only it knows whether the node or the program was at fault. Pods run as nobody in particular, without a token of
-the cluster, on a read-only root; they write to /work, which is theirs and bounded.
+the cluster, on a read-only root; they write to /scratch, which is theirs and bounded.
 """
 
 import math
@@ -17,9 +17,9 @@ from llmops_core.job_settings import ClusterJobsPlace, GpuPool, Toleration
 
 Manifest = dict[str, Any]
 
-CONTAINER, WORK = "recipe", "/work"
+CONTAINER, WORK = "recipe", "/scratch"
 SECRETS = "/run/secrets/llmops"  # of a TrainJob's pods, which cannot be given variables from a secret
-USER = 1000
+USER = 10001  # the image's own
 GRACE_SECONDS = 60  # for a last checkpoint and the last words
 RENDEZVOUS_PORT = 29500
 TRAIN_JOB = "trainer.kubeflow.org/v1alpha1"

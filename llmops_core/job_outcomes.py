@@ -9,6 +9,7 @@ for nothing, a job that ran out of memory gets the next size, and what a person 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any, Literal
 
@@ -93,7 +94,8 @@ def classify(evidence: Evidence) -> End:
             if (end := judge(pod, evidence, words)) is not None:
                 return end
     if evidence.said is not None:
-        return _by_exit_code(int(evidence.said["exit_code"]), bool(evidence.said.get("out_of_memory")), words)
+        code = int(evidence.said["exit_code"])
+        return _by_exit_code(code, bool(evidence.said.get("out_of_memory")), words, code == ERROR_OF_INPUT)
     return _without_words(evidence, failure, words)
 
 
@@ -205,18 +207,20 @@ def _by_its_container(pod: Manifest, evidence: Evidence, words: str) -> End | No
         starved = ended.get("reason") == "OOMKilled" or bool(said.get("out_of_memory"))
         deleted = pod.get("metadata", {}).get("deletionTimestamp") is not None
         code = int(ended.get("exitCode", 0))
-        if deleted and not starved and code != ERROR_OF_INPUT:
+        if deleted and not starved and said.get("exit_code") != ERROR_OF_INPUT:
             return End(Outcome.POD_DELETED, f"the pod was deleted ({_deleted_by(evidence)})", words)
         if code == 0 and len(evidence.pods) > 1:
             continue  # of several nodes, the one that failed explains the end
-        return _by_exit_code(code, starved, words)
+        # 1 is also how an interpreter ends that could not even start our program; only the program blames the input
+        blames = code == ERROR_OF_INPUT and said.get("exit_code") == ERROR_OF_INPUT
+        return _by_exit_code(code, starved, words, blames)
     return None
 
 
-def _by_exit_code(code: int, starved: bool, words: str) -> End:
+def _by_exit_code(code: int, starved: bool, words: str, blames: bool) -> End:
     if starved:
         return End(Outcome.OUT_OF_MEMORY, "it was killed because it used more memory than it may", words)
-    if code == ERROR_OF_INPUT:
+    if blames:
         lines = words.strip().splitlines()
         return End(Outcome.FAILED_BY_INPUT, lines[-1] if lines else "it gave no reason", words)
     if code == 0:
@@ -268,3 +272,25 @@ def _last_words(evidence: Evidence) -> str:
 def _told(condition: Manifest, otherwise: str) -> str:
     words = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
     return words or otherwise
+
+
+def has_failed(pods: Sequence[Manifest]) -> bool:
+    return any(pod.get("status", {}).get("phase") == "Failed" for pod in pods)
+
+
+def ran_seconds(pods: Sequence[Manifest], now: datetime) -> float:
+    """How long the pods' containers ran, from the first that started to the last that ended, or until now."""
+    spans: list[tuple[datetime, datetime]] = []
+    for pod in pods:
+        for status in _containers(pod):
+            state: Manifest = status.get("state", {})
+            ran: Manifest = state.get("terminated") or state.get("running") or {}
+            if ran.get("startedAt"):
+                spans.append((_time(ran["startedAt"]), _time(ran["finishedAt"]) if ran.get("finishedAt") else now))
+    if not spans:
+        return 0.0
+    return max(0.0, (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds())
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmops_core.arrival_settings import WatchedPlace
 from llmops_core.errors import EnvironmentLacks, InputError, Problem
+from llmops_core.job_settings import LocalJobsPlace
 from llmops_core.repositories import WatchedRepository
 from llmops_core.settings import Settings, load_settings
 from llmops_core.touched import data_paths, is_model_yaml
@@ -170,9 +171,17 @@ class Platform:
 
     @cached_property
     def jobs(self) -> "Jobs":
-        from resources.jobs import LocalJobs
+        place = self.settings.jobs
+        if isinstance(place, LocalJobsPlace):
+            from resources.jobs import LocalJobs
 
-        return LocalJobs()
+            return LocalJobs()
+        from resources.kubernetes_api import connected
+        from resources.kubernetes_jobs import KubernetesJobs
+
+        file, bucket = f"config/{self.settings.name}.yaml", place.store
+        store = NamedPlace(file, "jobs.store.uri", bucket.uri, bucket.endpoint, bucket.region)
+        return KubernetesJobs(place, connected(place.namespace), store)
 
 
 def build_platform(home: Home) -> Platform:

@@ -94,7 +94,7 @@ def test_a_pod_had_more_rights_than_it_needs(attempt: Attempt) -> None:
     held = container["securityContext"]
     assert held["readOnlyRootFilesystem"] and held["capabilities"] == {"drop": ["ALL"]}
     assert held["allowPrivilegeEscalation"] is False
-    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/work", "/tmp", "/dev/shm"}
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/scratch", "/tmp", "/dev/shm"}
 
 
 def test_a_secret_stood_in_the_manifest() -> None:

@@ -31,11 +31,13 @@ def event(reason: str) -> dict[str, Any]:
     return {"reason": reason, "message": "told by an event"}
 
 
+BLAMED = {"exit_code": 1}
 BACKOFF = failed("BackoffLimitExceeded")
 ENDS = {
     "a result is there": (Evidence(BACKOFF, [pod(137, "OOMKilled")], has_result=True), Outcome.SUCCEEDED),
     "a result is there, the job not": (Evidence(None, has_result=True), Outcome.SUCCEEDED),
-    "blamed on the input": (Evidence(BACKOFF, [pod(1)]), Outcome.FAILED_BY_INPUT),
+    "blamed on the input": (Evidence(BACKOFF, [pod(1)], said=BLAMED), Outcome.FAILED_BY_INPUT),
+    "our program did not start": (Evidence(BACKOFF, [pod(1)]), Outcome.CRASHED),
     "a crash": (Evidence(BACKOFF, [pod(9)]), Outcome.CRASHED),
     "a signal": (Evidence(BACKOFF, [pod(139)]), Outcome.CRASHED),
     "no result": (Evidence(JOB, [pod(0, "Completed")]), Outcome.CRASHED),
@@ -76,7 +78,7 @@ ENDS = {
     "the job is gone, its last words not": (Evidence(None, said={"exit_code": 1}), Outcome.FAILED_BY_INPUT),
     "nothing is known": (Evidence(JOB), Outcome.LOST),
     "the quota refuses it": (Evidence(JOB, events=[event("FailedCreate")]), Outcome.UNSCHEDULABLE),
-    "the second of two nodes": (Evidence(BACKOFF, [pod(0, "Completed"), pod(1)]), Outcome.FAILED_BY_INPUT),
+    "the second of two nodes": (Evidence(BACKOFF, [pod(0, "Completed"), pod(1)], said=BLAMED), Outcome.FAILED_BY_INPUT),
 }
 
 
@@ -93,7 +95,7 @@ def test_an_outcome_had_no_consequence() -> None:
 
 
 def test_the_last_words_were_lost() -> None:
-    end = classify(Evidence(BACKOFF, [pod(1)]))
+    end = classify(Evidence(BACKOFF, [pod(1)], said=BLAMED))
     assert end.reason == "last line" and end.as_dict()["outcome"] == "failed_by_input"
     said = classify(Evidence(BACKOFF, [pod(9)], said={"exit_code": 9, "last_words": "a trace"}))
     assert said.last_words == "a trace" and "exit code 9" in said.reason

@@ -1,0 +1,199 @@
+"""What a job's door and its pod tell each other, in one folder of an object store. Either may die at any moment.
+
+    folders/<kind>/<digest>/                       inputs, code and results by content: nothing is sent twice
+    jobs/<fingerprint>/result.json                 the digest of the result; the job is done when this is there
+    jobs/<fingerprint>/checkpoints/                what a training has reached, for whichever pod goes on
+    jobs/<fingerprint>/attempts/<n>/attempt.json   the intent: what the pod is to do, written before the Job is made
+    jobs/<fingerprint>/attempts/<n>/end.json       the outcome, written before it is acted on
+    jobs/<fingerprint>/pods/<n>/<uid>/             messages/<i>.json (Dagster Pipes), log/<i>, and said.json, last
+
+A record is written once and never changed: of two writers the first wins, and both read what it wrote. So a door that
+is started again, or a second one, finds the same attempts and goes on with them.
+"""
+
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llmops_core.errors import IntegrityError
+from llmops_core.fingerprint import canonical_json
+from llmops_core.job_outcomes import End, Outcome, Past
+from llmops_core.uris import parse_s3
+from resources.object_store import NamedPlace, NotThere
+from resources.outside import retried
+from resources.s3_artifacts import S3Artifacts
+from resources.s3_folder import S3Folder
+
+INPUT, CODE, OUTPUT = "job_input", "job_code", "job_output"
+CODE_FILE = "code.tar"
+LEFT_OUT = ("__pycache__", ".git")
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One attempt as the store has it; `end` is None while nobody has recorded how it ended."""
+
+    number: int
+    intent: Record
+    end: Record | None
+
+    @property
+    def past(self) -> Past:
+        ended = self.end or {}
+        outcome = Outcome(ended.get("outcome", Outcome.LOST.value))
+        return Past(self.number, outcome, float(self.intent["memory_gb"]), str(ended.get("run_id", "")))
+
+
+class JobStore:
+    """The folder that `place` names. `cache` is a folder of this machine for what is sent and fetched."""
+
+    def __init__(self, place: NamedPlace, cache: Path) -> None:
+        self.place, self._cache = place, cache
+        location = parse_s3(place.uri)
+        self.bucket, self.prefix = location.bucket, f"{location.prefix}/" if location.prefix else ""
+        self._records = S3Folder(place)
+
+    @cached_property
+    def client(self) -> Any:
+        """For the classes of Dagster Pipes, which take a client."""
+        return self.place.client()
+
+    @cached_property
+    def _folders(self) -> S3Artifacts:
+        return S3Artifacts(replace(self.place, uri=f"{self.place.uri.rstrip('/')}/folders"), self._cache)
+
+    def send(self, kind: str, folder: Path) -> str:
+        """The digest under which the folder's files now are in the store."""
+        return self._folders.publish(kind, folder).digest
+
+    def fetch(self, kind: str, digest: str) -> Path:
+        """The files on this machine, read-only. Raises IntegrityError when the store does not have them whole."""
+        found = self._folders.get(kind, digest)
+        if found is None:
+            raise IntegrityError(f"{kind} {digest[:12]} is gone from {self.place.uri}")
+        return found.path
+
+    def send_code(self, code: Path, scratch: Path) -> str:
+        """The digest of the code in one file, which has the same bytes wherever it is made."""
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(scratch / CODE_FILE, "w", format=tarfile.PAX_FORMAT) as archive:
+            for path in _sorted(code):
+                entry = archive.gettarinfo(path, str(path.relative_to(code)))
+                entry.uid = entry.gid = entry.mtime = 0
+                entry.uname = entry.gname = ""
+                if entry.isreg():
+                    with path.open("rb") as stream:
+                        archive.addfile(entry, stream)
+                else:
+                    archive.addfile(entry)
+        return self.send(CODE, scratch)
+
+    def fetch_code(self, digest: str, target: Path) -> None:
+        """Unpacks the code; links that lead out of it and special files are refused by tarfile's filter."""
+        with tarfile.open(self.fetch(CODE, digest) / CODE_FILE) as archive:
+            archive.extractall(target, filter="data")
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of one object of the folder, None if it is not there."""
+        wanted = {"Bucket": self.bucket, "Key": f"{self.prefix}{name}"}
+        try:
+            return retried(lambda: self.place.asked(lambda: self.client.get_object(**wanted)["Body"].read()))
+        except NotThere:
+            return None
+
+    def job(self, fingerprint: str) -> "JobRecords":
+        return JobRecords(self._records, self, f"jobs/{fingerprint}")
+
+
+class JobRecords:
+    """What is written of one job, over all its attempts."""
+
+    def __init__(self, records: S3Folder, store: JobStore, below: str) -> None:
+        self._records, self._store, self._below = records, store, below
+
+    @property
+    def checkpoints(self) -> str:
+        return f"s3://{self._store.bucket}/{self._store.prefix}{self._below}/checkpoints"
+
+    def result(self) -> Record | None:
+        return self._read(f"{self._below}/result.json")
+
+    def publish_result(self, record: Mapping[str, Any]) -> None:
+        self._records.put_new(f"{self._below}/result.json", canonical_json(dict(record)))
+
+    def attempts(self) -> list[AttemptRecord]:
+        """All attempts in order, those without an end too."""
+        names = self._records.listed(f"{self._below}/attempts")
+        found: list[AttemptRecord] = []
+        for name in names:
+            number, _, file = name.partition("/")
+            if file == "attempt.json" and number.isdecimal():
+                intent = json.loads(self._records.content(names[name]))
+                ended = names.get(f"{number}/end.json")
+                end = json.loads(self._records.content(ended)) if ended is not None else None
+                found.append(AttemptRecord(int(number), intent, end))
+        return sorted(found, key=lambda each: each.number)
+
+    def intend(self, number: int, intent: Mapping[str, Any]) -> Record:
+        """Writes what attempt `number` will be; the record that is there, if another was first."""
+        return self._first(f"{self._below}/attempts/{number}/attempt.json", dict(intent))
+
+    def intent(self, number: int) -> Record:
+        found = self._read(f"{self._below}/attempts/{number}/attempt.json")
+        if found is None:
+            raise IntegrityError(f"{self._store.place.uri}/{self._below}/attempts/{number} has no attempt.json")
+        return found
+
+    def ended(self, number: int, end: End, **more: Any) -> Record:
+        """Writes how attempt `number` ended; the first word stands."""
+        return self._first(f"{self._below}/attempts/{number}/end.json", {**end.as_dict(), **more})
+
+    def pods(self, number: int) -> list[str]:
+        """The uids of all pods that have written anything."""
+        names = self._records.listed(f"{self._below}/pods/{number}")
+        return sorted({name.partition("/")[0] for name in names})
+
+    def pod_prefix(self, number: int, pod: str) -> str:
+        """The key under which a pod writes, in the bucket."""
+        return f"{self._store.prefix}{self._below}/pods/{number}/{pod}"
+
+    def said(self, number: int) -> Record | None:
+        """The last words of the attempt's pods: of one that failed, where there is one."""
+        below = f"{self._below}/pods/{number}"
+        names = self._records.listed(below)
+        spoken = [json.loads(self._records.content(names[name])) for name in names if name.endswith("/said.json")]
+        return max(spoken, key=lambda each: each["exit_code"] != 0, default=None)
+
+    def say(self, number: int, pod: str, words: Mapping[str, Any]) -> None:
+        self._records.put_new(f"{self._below}/pods/{number}/{pod}/said.json", canonical_json(dict(words)))
+
+    def log(self, number: int, pod: str, index: int) -> bytes | None:
+        """A piece of a pod's output, counted from 1."""
+        return self._store.read(f"{self._below}/pods/{number}/{pod}/log/{index}")
+
+    def put_log(self, number: int, pod: str, index: int, content: bytes) -> None:
+        self._records.put_new(f"{self._below}/pods/{number}/{pod}/log/{index}", content)
+
+    def _first(self, name: str, record: Record) -> Record:
+        if self._records.put_new(name, canonical_json(record)):
+            return record
+        return self._read(name) or record
+
+    def _read(self, name: str) -> Record | None:
+        content = self._store.read(name)
+        return None if content is None else json.loads(content)
+
+
+def _sorted(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir(), key=lambda each: each.name):
+        if path.name in LEFT_OUT:
+            continue
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from _sorted(path)

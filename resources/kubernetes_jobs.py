@@ -1,0 +1,264 @@
+"""Jobs as Jobs of a Kubernetes cluster, which outlive whoever waits for them.
+
+A step sends inputs and code to the object store, writes down what attempt it is about to make, makes a Job of that
+name, and follows it. Killed between any two of these, the next one (the same step again, a restarted worker, a second
+tick, another run of the same work) finds the same attempt and goes on: a Job of that name is attached to, a result that
+is there is fetched. How an attempt ended is written down before it is acted on.
+
+Dagster's own PipesK8sClient starts a bare pod of a random name and waits for it for ever when it is deleted. This
+door speaks the same protocol, Dagster Pipes over S3.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from dagster import AssetExecutionContext, DagsterRunStatus
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.pipes.context import build_external_execution_context_data
+
+from llmops_core import job_manifest, job_names
+from llmops_core.errors import EnvironmentLacks, IntegrityError, LlmopsError, TransientError
+from llmops_core.job_manifest import Attempt
+from llmops_core.job_names import JobIdentity, identify
+from llmops_core.job_outcomes import ACTIONS, End, Outcome, is_finished, memory_for_next, ran_seconds
+from llmops_core.job_settings import ClusterJobsPlace
+from resources.job_attempt import AttemptWatch, judged
+from resources.job_hearing import Hearing, tell
+from resources.job_pod import VARIABLE, Order
+from resources.job_transport import INPUT, OUTPUT, AttemptRecord, JobRecords, JobStore
+from resources.job_watch import JobWatch
+from resources.jobs import Job, Jobs, Progress, input_error
+from resources.kubernetes_api import JOBS, SERVICES, TRAIN_JOBS, AlreadyExists, Kind, KubernetesApi, Manifest
+from resources.object_store import NamedPlace
+
+Result = TypeVar("Result")
+
+REPORT_SECONDS = 2.0
+PATIENCE_SECONDS = 1800.0  # of an outage of the cluster's API; the job itself goes on meanwhile
+LONGEST_PAUSE_SECONDS = 60.0
+DISTRIBUTED = ("pretrain", "finetune")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One job in the hands of one step."""
+
+    job: Job
+    identity: JobIdentity
+    store: JobStore
+    records: JobRecords
+    code: str
+    inputs: dict[str, str]
+    context: AssetExecutionContext
+
+    @property
+    def run_id(self) -> str:
+        return self.context.run.run_id
+
+
+class KubernetesJobs(Jobs):
+    """`store` names the exchange in an object store. One instance, and so one watch, serves all jobs of a process."""
+
+    def __init__(
+        self,
+        place: ClusterJobsPlace,
+        api: KubernetesApi,
+        store: NamedPlace,
+        report_seconds: float = REPORT_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._place, self._api, self._store_place = place, api, store
+        self._report_seconds, self._patience_seconds = report_seconds, patience_seconds
+        self._watch = JobWatch(api)
+
+    def run(self, job: Job, context: AssetExecutionContext, on_progress: Callable[[Progress], None]) -> None:
+        work = self._sent(job, context)
+        while (result := work.records.result()) is None:
+            attempt = self._patiently(lambda: self._opened(work))
+            end = self._followed(work, attempt, on_progress)
+            self._act(work, attempt, end)
+        _take_out(work.store.fetch(OUTPUT, result["folder"]), job)
+
+    def _sent(self, job: Job, context: AssetExecutionContext) -> _Work:
+        job.work.mkdir(parents=True, exist_ok=True)
+        store = JobStore(self._store_place, job.work / "exchange")
+        inputs = {name: store.send(INPUT, folder) for name, folder in job.inputs.items()}
+        asked, order = job.asked, {"config": dict(job.config), "inputs": inputs}
+        identity = identify(asked.model, asked.stage, job.recipe, asked.fingerprint, order)
+        code = store.send_code(job.code, job.work / "code")
+        return _Work(job, identity, store, store.job(identity.fingerprint), code, inputs, context)
+
+    def _opened(self, work: _Work) -> Attempt:
+        """The attempt to follow, with a Job in the cluster: the newest that has no end yet, or a new one."""
+        past = work.records.attempts()
+        if past and past[-1].end is None:
+            number, intent = past[-1].number, past[-1].intent
+        else:
+            number = past[-1].number + 1 if past else 1
+            intent = work.records.intend(number, self._intent(work, past))
+        needs = replace(work.job.needs, memory_gb=float(intent["memory_gb"]))
+        attempt = Attempt(work.identity, number, work.run_id, needs, self._environment(work, number))
+        found = self._made(attempt)
+        if found["metadata"]["labels"].get(job_names.RUN_LABEL) == job_names.label_value(work.run_id):
+            return attempt
+        return attempt if self._taken_over(work, attempt, found) else self._opened(work)
+
+    def _intent(self, work: _Work, past: list[AttemptRecord]) -> dict[str, Any]:
+        wanted, ladder = work.job.needs.memory_gb, self._place.memory_ladder_gb
+        memory = memory_for_next([each.past for each in past], wanted, ladder, work.run_id)
+        if memory is None:
+            largest = max(wanted, *ladder, 0)
+            raise EnvironmentLacks(
+                f"{work.job.recipe} ran out of memory with {largest:g} GB, the largest size that jobs may have here; "
+                "let it need less, or add a size to jobs.memory_ladder_gb"
+            )
+        return {
+            **{"recipe": work.job.recipe, "config": dict(work.job.config), "inputs": work.inputs, "code": work.code},
+            **{"memory_gb": memory, "environment": dict(work.job.environment), "run_id": work.run_id},
+            "distributed": work.job.recipe in DISTRIBUTED,
+            "checkpoint_seconds": self._place.checkpoint_seconds,
+            "context": build_external_execution_context_data(work.context, None),
+        }
+
+    def _environment(self, work: _Work, number: int) -> dict[str, str]:
+        where, fingerprint = self._store_place, work.identity.fingerprint
+        order = Order(where.uri, where.endpoint, where.region, fingerprint, number, self._report_seconds)
+        store = {"AWS_ENDPOINT_URL_S3": where.endpoint, "AWS_DEFAULT_REGION": where.region}
+        return {VARIABLE: order.written(), **{name: value for name, value in store.items() if value}}
+
+    def _kind(self, attempt: Attempt) -> Kind:
+        return TRAIN_JOBS if self._place.workload == "train_job" and attempt.needs.gpu_count else JOBS
+
+    def _made(self, attempt: Attempt) -> Manifest:
+        """The Job of this attempt, made now or by whoever was first."""
+        kind = self._kind(attempt)
+        try:
+            found = self._api.create(kind, job_manifest.job(attempt, self._place))
+        except AlreadyExists:
+            there = self._api.get(kind, attempt.name)
+            if there is None:
+                raise TransientError(f"{attempt.name} was deleted while it was looked at") from None
+            found = there
+        known = (found["metadata"].get("annotations") or {}).get(job_names.FINGERPRINT_ANNOTATION)
+        if known != attempt.identity.fingerprint:
+            raise IntegrityError(f"the job {attempt.name} is of other work ({known}); look who made it, then delete it")
+        if (service := job_manifest.service(attempt, self._place, found["metadata"]["uid"])) is not None:
+            with suppress(AlreadyExists):
+                self._api.create(SERVICES, service)
+        return found
+
+    def _taken_over(self, work: _Work, attempt: Attempt, found: Manifest) -> bool:
+        """Makes a going job this run's own. One of another run that failed is written down, for a new attempt."""
+        if is_finished(found) and work.records.result() is None:
+            end = judged(self._api, self._kind(attempt), work.records, attempt, [])
+            work.records.ended(attempt.number, end, run_id=found["metadata"]["labels"][job_names.RUN_LABEL])
+            return False
+        mine = {job_names.RUN_LABEL: job_names.label_value(work.run_id)}
+        if not self._api.label(self._kind(attempt), found, mine):
+            raise TransientError(f"{attempt.name} changed while it was taken over")
+        tell(work.context, f"{work.job.recipe} goes on in {attempt.name}, which another run had begun", {})
+        return True
+
+    def _followed(self, work: _Work, attempt: Attempt, on_progress: Callable[[Progress], None]) -> End:
+        """Waits until the attempt is over, shows what it says, and writes down how it ended."""
+        recipe, name, number = work.job.recipe, attempt.name, attempt.number
+        hearing = Hearing(
+            work.store, work.records, number, name, recipe, work.context, on_progress, self._report_seconds
+        )
+        watched = AttemptWatch(self._api, self._kind(attempt), self._watch, work.records, attempt, self._place)
+        try:
+            with self._watch.watching(name):
+                while (end := self._patiently(watched.look)) is None:
+                    hearing.listen(watched.uids)
+                    if (trouble := watched.news()) is not None:
+                        work.context.log.warning(f"{name} waits: {trouble}")
+                    watched.wait(min(1.0, self._report_seconds))
+            self._patiently(lambda: hearing.finish(watched.uids))
+        except (DagsterExecutionInterruptedError, KeyboardInterrupt) as interruption:
+            if isinstance(interruption, KeyboardInterrupt) or self._is_cancelled(work):
+                self._cancel(work, attempt, End(Outcome.CANCELLED, f"run {work.run_id} was cancelled"))
+            raise
+        return self._recorded(work, attempt, end, watched)
+
+    def _recorded(self, work: _Work, attempt: Attempt, end: End, watched: AttemptWatch) -> End:
+        seconds = ran_seconds(watched.pods, datetime.now(UTC))
+        gpu_seconds, cost = job_manifest.gpu_seconds_cost(attempt.needs, self._place, seconds)
+        figures = {"seconds": round(seconds, 1), "gpu_seconds": round(gpu_seconds, 1), "cost": round(cost, 4)}
+        recorded = self._patiently(
+            lambda: work.records.ended(
+                attempt.number, end, run_id=work.run_id, memory_gb=attempt.needs.memory_gb, **figures
+            )
+        )
+        end = End(Outcome(recorded["outcome"]), recorded["reason"], recorded["last_words"])
+        told = {"job": attempt.name, "outcome": end.outcome.value, "memory_gb": attempt.needs.memory_gb, **figures}
+        tell(work.context, f"{attempt.name} {end.outcome.value}: {end.reason}", told)
+        if not watched.stopped:
+            self._patiently(lambda: self._delete(attempt))
+        return end
+
+    def _act(self, work: _Work, attempt: Attempt, end: End) -> None:
+        """Returns when another attempt is due, or the result is there; raises what the end means otherwise."""
+        recipe, action = work.job.recipe, ACTIONS[end.outcome]
+        if action == "fix_input":
+            raise input_error(recipe, end.reason)
+        sentence = f"{recipe} in {attempt.name}: {end.outcome.value}: {end.reason}"
+        if action == "fix_environment":
+            raise EnvironmentLacks(sentence)
+        if action == "retry":
+            words = f"; its last words:\n{end.last_words[-2000:]}" if end.last_words else ""
+            raise TransientError(sentence + words)
+        if action == "again":
+            time.sleep(min(2.0 ** (attempt.number - 1) - 1, LONGEST_PAUSE_SECONDS))
+
+    def _is_cancelled(self, work: _Work) -> bool:
+        """A worker that is asked to end is not a run that is cancelled: its job goes on, and is found again."""
+        run = work.context.instance.get_run_by_id(work.run_id)
+        return run is None or run.status in (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED)
+
+    def _cancel(self, work: _Work, attempt: Attempt, end: End) -> None:
+        """Written down first; what fails here is left to the reaper."""
+        try:
+            found = self._api.get(self._kind(attempt), attempt.name)
+            mine = job_names.label_value(work.run_id)
+            if found is not None and found["metadata"]["labels"].get(job_names.RUN_LABEL) == mine:
+                work.records.ended(attempt.number, end, run_id=work.run_id, memory_gb=attempt.needs.memory_gb)
+                self._api.delete(self._kind(attempt), attempt.name, found["metadata"]["uid"])
+        except LlmopsError as error:
+            work.context.log.warning(f"{attempt.name} could not be ended, the reaper will: {error}")
+
+    def _delete(self, attempt: Attempt) -> None:
+        found = self._api.get(self._kind(attempt), attempt.name)
+        if found is not None:
+            self._api.delete(self._kind(attempt), attempt.name, found["metadata"]["uid"])
+
+    def _patiently(self, action: Callable[[], Result]) -> Result:
+        """Tries again while cluster or store cannot answer, for as long as an outage may last."""
+        until, pause = time.monotonic() + self._patience_seconds, 0.1
+        while True:
+            try:
+                return action()
+            except TransientError:
+                if time.monotonic() + pause > until:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS / 3)
+
+
+def _take_out(fetched: Any, job: Job) -> None:
+    """Moves the result to where the caller looks for it; it may be changed there, as after a local job."""
+    shutil.rmtree(job.out, ignore_errors=True)
+    job.out.mkdir(parents=True)
+    for path in sorted(fetched.iterdir()):
+        if path.name == "manifest.json":
+            continue
+        if path.is_dir():
+            shutil.copytree(path, job.out / path.name)
+        else:
+            shutil.copy(path, job.out / path.name)
+    for path in job.out.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)

@@ -1,0 +1,178 @@
+"""Where a door to jobs is tried: recipes of a few lines, a real Dagster run around each job, and a place they run in.
+
+`LocalWorld` is this machine; `StandInWorld` is the Kubernetes door on the API stand-in, whose pods run their command as
+processes of this machine, with a real exchange on an S3 server on loopback.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from dagster import AssetExecutionContext, DagsterInstance, MaterializeResult, asset, materialize
+
+from llmops_core.errors import LlmopsError
+from llmops_core.job_manifest import Needs
+from llmops_core.job_settings import ClusterJobsPlace
+from resources.job_transport import JobStore
+from resources.jobs import Asked, Job, Jobs, LocalJobs, Progress
+from resources.kubernetes_api import KubernetesApi as Client
+from resources.kubernetes_jobs import KubernetesJobs
+from resources.object_store import NamedPlace
+from tests.fakes.kubernetes_api import COMMAND, KubernetesApi
+
+ROOT = Path(__file__).parents[2]
+NAMESPACE, BUCKET = "jobs", "llmops-jobs"
+REPORT_SECONDS = 0.2
+PREAMBLE = """
+import argparse, json, os, sys, time
+from pathlib import Path
+parser = argparse.ArgumentParser()
+for name in ("config", "data", "out"):
+    parser.add_argument(f"--{name}", type=Path)
+given = parser.parse_args()
+config = json.loads(given.config.read_text())
+"""
+RECIPES = {
+    "speaks": """
+from dagster_pipes import open_dagster_pipes
+with open_dagster_pipes() as pipes:
+    for done in (1, 2):
+        pipes.report_custom_message({"progress": {"done": done, "total": 2, "loss": 0.5}})
+    pipes.log.info("said over pipes")
+print("printed", flush=True)
+given.out.mkdir()
+(given.out / "deep").mkdir()
+(given.out / "deep" / "rows.txt").write_text((given.data / "rows.txt").read_text() * config["times"])
+seen = {"own": os.environ["OWN"], "path": os.environ["PYTHONPATH"] == os.getcwd()}
+(given.out / "report.json").write_text(json.dumps(seen))
+""",
+    "blames": "print('reading', file=sys.stderr); sys.exit('rows.jsonl: line 3 is no object')",
+    "silent": "sys.exit(1)",
+    "crashes": "print('out of luck', file=sys.stderr); sys.exit(9)",
+    "killed": "print('working', flush=True); os.kill(os.getpid(), 9)",
+    "waits": "print('waiting', flush=True); time.sleep(60)",
+}
+
+
+@dataclass
+class Ran:
+    """What one Dagster run around a job left behind."""
+
+    out: Path
+    run_id: str
+    progress: list[Progress] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+
+    def events_with(self, text: str) -> list[str]:
+        return [event for event in self.events if text in event]
+
+
+class World:
+    """`jobs` is the door. `run` runs a recipe through it, in a Dagster run of its own, and returns what happened."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.jobs = root, self.door()
+        self.instance = DagsterInstance.ephemeral()
+        self.code, self.data = root / "code", root / "data"
+        (self.code / "recipes").mkdir(parents=True)
+        (self.code / "recipes" / "__init__.py").write_text("")
+        for name, text in RECIPES.items():
+            (self.code / "recipes" / f"{name}.py").write_text(PREAMBLE + text)
+        self.data.mkdir()
+        (self.data / "rows.txt").write_text("a row\n")
+        self._runs = 0
+
+    def door(self) -> Jobs:
+        return LocalJobs()
+
+    def job(self, recipe: str, work: Path, config: Mapping[str, Any] | None = None, **needs: Any) -> Job:
+        asked = Asked("tiny", "weights", "f" * 64)
+        return Job(
+            recipe, config or {"times": 2}, {"data": self.data}, self.code, work, asked, Needs(0.5, 0.1, **needs),
+            {"OWN": "variable"},
+        )  # fmt: skip
+
+    def run(self, recipe: str, door: Jobs | None = None, tags: Mapping[str, str] | None = None, **config: Any) -> Ran:
+        self._runs += 1
+        work = self.root / f"work-{self._runs}"
+        ran = Ran(work / "out", "")
+
+        @asset
+        def made(context: AssetExecutionContext) -> MaterializeResult:
+            ran.run_id = context.run.run_id
+            try:
+                (door or self.jobs).run(self.job(recipe, work, config or None), context, ran.progress.append)
+            except LlmopsError as error:
+                ran.errors.append(error)
+            return MaterializeResult()
+
+        done = materialize([made], instance=self.instance, tags=dict(tags or {}), raise_on_error=False)
+        ran.events = [entry.message or "" for entry in self.instance.all_logs(done.run_id)]
+        ran.events += [entry.user_message for entry in self.instance.all_logs(done.run_id) if entry.user_message]
+        return ran
+
+    def begin(self, recipe: str, door: Jobs | None = None, **config: Any) -> "Going":
+        return Going(self, recipe, door, config)
+
+
+class Going:
+    """A run in another thread."""
+
+    def __init__(self, world: World, recipe: str, door: Jobs | None, config: Mapping[str, Any]) -> None:
+        self._found: list[Ran] = []
+        self._thread = threading.Thread(target=lambda: self._found.append(world.run(recipe, door, **config)))
+        self._thread.start()
+
+    def ended(self, timeout_seconds: float = 30) -> Ran:
+        self._thread.join(timeout_seconds)
+        assert not self._thread.is_alive(), "the run does not end"
+        return self._found[0]
+
+
+class ClusterWorld(World):
+    """The Kubernetes door, on the stand-in `api`; `fields` change the settings."""
+
+    def __init__(self, root: Path, api: KubernetesApi, s3: str, **fields: Any) -> None:
+        self.api, self.s3 = api, s3
+        self.client = Client(api.client(), NAMESPACE)
+        self.place = ClusterJobsPlace.model_validate(
+            {
+                **{"kind": "kubernetes", "namespace": NAMESPACE, "image": "training:1", "pending_seconds": 1},
+                **{"store": {"uri": f"s3://{BUCKET}/{root.name}"}, "shared_memory_gb": 0.1},
+                **{"ephemeral_storage_gb": 1.0, **fields},
+            }
+        )
+        self.store_place = NamedPlace("config", "jobs.store", self.place.store.uri, s3, "us-east-1")
+        super().__init__(root)
+
+    def door(self) -> KubernetesJobs:
+        """Another worker's door: nothing is shared with any other but cluster and store."""
+        return KubernetesJobs(self.place, self.client, self.store_place, REPORT_SECONDS, 20.0)
+
+    def store(self) -> JobStore:
+        return JobStore(self.store_place, self.root / "looked")
+
+    @property
+    def job_objects(self) -> list[dict[str, Any]]:
+        return self.api.objects("jobs", NAMESPACE)
+
+
+@contextmanager
+def stand_in(s3: str) -> Iterator[KubernetesApi]:
+    """The stand-in with our namespace, whose pods run their command here."""
+    with KubernetesApi() as api:
+        api.create_namespace(NAMESPACE)
+        api.kubelet.plan = lambda pod: COMMAND
+        credentials = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        api.kubelet.image_environment = {**credentials, "PATH": path, "PYTHONPATH": str(ROOT)}
+        client = boto3.client("s3", endpoint_url=s3, region_name="us-east-1")
+        client.create_bucket(Bucket=BUCKET)
+        yield api
