@@ -135,8 +135,9 @@ class KubernetesApi:
         self._server.stop()
         self.kubelet.close()
         shutil.rmtree(self._room, ignore_errors=True)
-        if self.engine.failures and error is None:
-            raise self.engine.failures[0]
+        if error is None:
+            for failure in (*self.engine.failures, *self._server.failures):
+                raise failure
 
     @property
     def url(self) -> str:

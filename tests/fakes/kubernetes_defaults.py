@@ -16,6 +16,8 @@ def of_pod_spec(spec: Json) -> None:
     }.items():
         spec.setdefault(name, value)
     spec.setdefault("securityContext", {})
+    if spec.get("serviceAccountName"):
+        spec["serviceAccount"] = spec["serviceAccountName"]
     for container in [*spec.get("initContainers", []), *spec.get("containers", [])]:
         _of_container(container)
     for volume in spec.get("volumes", []):
@@ -30,9 +32,9 @@ def _of_container(container: Json) -> None:
     tag = image.rpartition("/")[2].partition(":")[2]
     latest = "@" not in image and tag in ("", "latest")
     container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
-    resources = container["resources"]
-    for name, value in (resources.get("limits") or {}).items():
-        resources.setdefault("requests", {}).setdefault(name, value)
+    for values in container["resources"].values():
+        if isinstance(values, dict):
+            values |= {name: str(value) for name, value in values.items()}
     for variable in container.get("env", []):
         source = (variable.get("valueFrom") or {}).get("fieldRef")
         if source:
@@ -60,6 +62,9 @@ def of_pod(pod: Json) -> None:
     """Also what the admission plug-ins of pods add: tolerations of lost nodes, service account, priority."""
     spec = pod["spec"]
     of_pod_spec(spec)
+    for container in [*spec.get("initContainers", []), *spec.get("containers", [])]:
+        for name, value in (container["resources"].get("limits") or {}).items():
+            container["resources"].setdefault("requests", {}).setdefault(name, value)
     spec.setdefault("enableServiceLinks", True)
     spec.setdefault("serviceAccountName", "default")
     spec["serviceAccount"] = spec["serviceAccountName"]
@@ -76,14 +81,15 @@ def of_pod(pod: Json) -> None:
 
 
 def _quality(spec: Json) -> str:
+    """By processor and memory alone: a pod that asks for nothing but GPUs is BestEffort."""
     asked = [container["resources"] for container in spec.get("containers", [])]
-    if not any(resources.get("requests") or resources.get("limits") for resources in asked):
+    limits = [resources.get("limits") or {} for resources in asked]
+    requests = [resources.get("requests") or {} for resources in asked]
+    if not any({"cpu", "memory"} & held.keys() for held in [*limits, *requests]):
         return "BestEffort"
+    pairs = zip(limits, requests, strict=True)
     full = all(
-        (resources.get("limits") or {}).get(name)
-        and resources["limits"][name] == (resources.get("requests") or {}).get(name)
-        for resources in asked
-        for name in ("cpu", "memory")
+        limit.get(name) and limit[name] == request.get(name) for limit, request in pairs for name in ("cpu", "memory")
     )
     return "Guaranteed" if full else "Burstable"
 
@@ -102,12 +108,12 @@ def of_job(job: Json, uid: str) -> None:
     spec.setdefault("podReplacementPolicy", "Failed" if "podFailurePolicy" in spec else "TerminatingOrFailed")
     name = job["metadata"]["name"]
     if not spec["manualSelector"]:
-        del spec["manualSelector"]
         old = {"job-name": name, "controller-uid": uid}
         labels = {f"batch.kubernetes.io/{key}": value for key, value in old.items()} | old
         template = spec["template"].setdefault("metadata", {})
         template["labels"] = (template.get("labels") or {}) | labels
-        spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+        given = (spec.get("selector") or {}).get("matchLabels") or {}
+        spec["selector"] = {"matchLabels": given | {"batch.kubernetes.io/controller-uid": uid}}
     job["status"] = {}
 
 

@@ -9,14 +9,17 @@ import copy
 from typing import Any
 
 from tests.fakes.kubernetes_clock import Clock
-from tests.fakes.kubernetes_errors import ApiError, conflict
+from tests.fakes.kubernetes_errors import invalid, precondition_failed
 from tests.fakes.kubernetes_kinds import JOBS, NAMESPACES, PODS, Kind
+from tests.fakes.kubernetes_names import unsupported
 from tests.fakes.kubernetes_store import Json, Key
 from tests.fakes.kubernetes_verbs import Verbs
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 ADDED = {"Foreground": FOREGROUND, "Orphan": ORPHAN}
 ANSWERED_WITH_OBJECT = ("pods", "services", "serviceaccounts", "namespaces", "persistentvolumeclaims")
+OPTIONS = Kind("meta.k8s.io", "v1", "deleteoptions", "DeleteOptions")
+RECREATED = "The object might have been deleted and then recreated"
 PRESERVED = (
     "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
     "propagationPolicy=Orphan to suppress this warning"
@@ -38,7 +41,7 @@ class Deletion:
             policy = options.get("propagationPolicy")
             warned = [PRESERVED] if kind == JOBS and policy is None else []
             if options.get("dryRun"):
-                return self._answer(kind, found), warned
+                return self._answer(kind, found, gone=True), warned
             return self._deleted(kind, found, policy, options.get("gracePeriodSeconds")), warned
 
     def finish(self, kind: Kind, key: Key) -> None:
@@ -53,13 +56,13 @@ class Deletion:
         for field, said in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
             if wanted.get(field) not in (None, metadata[field]):
                 asked, has = wanted[field], metadata[field]
-                why = f"Precondition failed: {said} in precondition: {asked}, {said} in object meta: {has}"
-                raise conflict(kind, metadata["name"], why)
+                why = f"the {said} in the precondition ({asked}) does not match the {said} in record ({has})"
+                raise precondition_failed(kind, metadata["name"], f"{why}. {RECREATED}")
 
     def _deleted(self, kind: Kind, found: Json, policy: str | None, grace: int | None) -> Json:
         if policy not in (None, "Foreground", "Background", "Orphan"):
-            message = f'invalid DeleteOptions: propagationPolicy: Unsupported value: "{policy}"'
-            raise ApiError(422, "Invalid", message, {})
+            allowed = ("Foreground", "Background", "Orphan", "nil")
+            raise invalid(OPTIONS, "", [unsupported("propagationPolicy", policy, allowed)])
         found = copy.deepcopy(found)
         metadata = found["metadata"]
         held = [name for name in metadata.get("finalizers") or [] if name not in (FOREGROUND, ORPHAN)]
@@ -70,7 +73,10 @@ class Deletion:
             held.append(ADDED[policy])
         seconds = self._grace(kind, found, grace)
         if not held and not seconds and kind != NAMESPACES:
-            return self._answer(kind, self._store.remove(kind, (metadata.get("namespace", ""), metadata["name"])), True)
+            gone = self._store.remove(kind, (metadata.get("namespace", ""), metadata["name"]))
+            if "deletionGracePeriodSeconds" in gone["metadata"]:
+                gone["metadata"]["deletionGracePeriodSeconds"] = 0
+            return self._answer(kind, gone, True)
         if held:
             metadata["finalizers"] = held
         self._mark(kind, found, seconds)
@@ -88,7 +94,8 @@ class Deletion:
     def _mark(self, kind: Kind, found: Json, seconds: int) -> None:
         metadata = found["metadata"]
         if "deletionTimestamp" not in metadata:
-            metadata["generation"] = metadata.get("generation", 0) + 1
+            if "generation" in metadata:
+                metadata["generation"] += 1
             ends = Clock()
             ends.advance(self._clock.seconds() - ends.seconds() + seconds)
             metadata["deletionTimestamp"] = ends.stamp()

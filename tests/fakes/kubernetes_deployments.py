@@ -16,8 +16,9 @@ from tests.fakes.kubernetes_engine import Controller, controlled_by
 from tests.fakes.kubernetes_events import Recorder
 from tests.fakes.kubernetes_jobs import is_leaving, is_over
 from tests.fakes.kubernetes_kinds import DEPLOYMENTS, PODS, REPLICA_SETS
+from tests.fakes.kubernetes_names import LETTERS
 from tests.fakes.kubernetes_store import Change, Json, Key, key_of
-from tests.fakes.kubernetes_verbs import LETTERS, Verbs
+from tests.fakes.kubernetes_verbs import Verbs
 
 REVISION = "deployment.kubernetes.io/revision"
 HASH = "pod-template-hash"
@@ -214,6 +215,7 @@ class DeploymentController(Controller):
         )[1]
         status: Json = {"observedGeneration": current["metadata"]["generation"]}
         counts = {"replicas": total, "updatedReplicas": updated, "readyReplicas": ready, "availableReplicas": ready}
+        status["terminatingReplicas"] = 0
         counts["unavailableReplicas"] = max(max(total, wanted) - ready, 0)
         status |= {name: count for name, count in counts.items() if count}
         complete = updated == wanted == total == ready

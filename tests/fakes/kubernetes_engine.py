@@ -15,7 +15,7 @@ from tests.fakes.kubernetes_clock import Clock
 from tests.fakes.kubernetes_errors import ApiError
 from tests.fakes.kubernetes_store import Change, Key, Store
 
-AGAIN_SECONDS = 1.0  # after a refused write, as the job controller waits first
+AGAIN_SECONDS, LONGEST_SECONDS = 1.0, 60.0  # after a refused write, twice as long each time
 
 
 class Controller(ABC):
@@ -33,6 +33,7 @@ class Engine:
         self._store, self._clock, self._controllers = store, clock, controllers
         self._seen = store.version
         self._due: dict[tuple[int, Key], float] = {}
+        self._refused: dict[tuple[int, Key], int] = {}
         self._paused = self._stopped = False
         self._busy = False
         self.failures: list[BaseException] = []
@@ -121,10 +122,13 @@ class Engine:
         try:
             again = self._controllers[at].reconcile(key)
         except ApiError:
-            again = AGAIN_SECONDS
+            refused = self._refused[at, key] = self._refused.get((at, key), 0) + 1
+            again = min(AGAIN_SECONDS * 2 ** (refused - 1), LONGEST_SECONDS)
         except Exception as error:  # noqa: BLE001 - told to the test by settle() and on closing; the others go on
             self.failures.append(error)
             return
+        else:
+            self._refused.pop((at, key), None)
         if again is not None:
             due = self._clock.seconds() + again
             self._due[at, key] = min(self._due.get((at, key), due), due)

@@ -22,7 +22,7 @@ class ApiError(Exception):
         body |= {"message": self.message}
         if self.reason:
             body["reason"] = self.reason
-        if self.details:
+        if self.details is not None:
             body["details"] = self.details
         return body | {"code": self.code}
 
@@ -42,7 +42,7 @@ def not_found(kind: Kind, name: str) -> ApiError:
     return ApiError(404, "NotFound", f'{kind.qualified} "{name}" not found', _of(kind, name))
 
 
-def no_such_path() -> ApiError:
+def no_such_resource() -> ApiError:
     return ApiError(404, "NotFound", "the server could not find the requested resource", {})
 
 
@@ -53,6 +53,12 @@ def already_exists(kind: Kind, name: str) -> ApiError:
 def conflict(kind: Kind, name: str, why: str) -> ApiError:
     message = f'Operation cannot be fulfilled on {kind.qualified} "{name}": {why}'
     return ApiError(409, "Conflict", message, _of(kind, name))
+
+
+def precondition_failed(kind: Kind, name: str, why: str) -> ApiError:
+    """As `conflict`, but naming the kind instead of the resource, as deletions do."""
+    message = f'Operation cannot be fulfilled on {kind.kind_qualified} "{name}": {why}'
+    return ApiError(409, "Conflict", message, _of(kind, name, use_kind=True))
 
 
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
@@ -83,12 +89,6 @@ def too_many_requests(seconds: int) -> ApiError:
 
 def internal(message: str) -> ApiError:
     return ApiError(500, "InternalError", f"Internal error occurred: {message}", {"causes": [{"message": message}]})
-
-
-def too_large_version(asked: int, newest: int) -> ApiError:
-    message = f"Too large resource version: {asked}, current: {newest}"
-    causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
-    return ApiError(504, "Timeout", f"Timeout: {message}", {"causes": causes, "retryAfterSeconds": 1})
 
 
 Cause = tuple[str, str, str]  # field, reason (FieldValueInvalid …), message

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.fakes.kubernetes_errors import ApiError, unauthorized
+from tests.fakes.kubernetes_errors import ApiError, internal, unauthorized
 from tests.fakes.kubernetes_faults import DroppedConnection
-from tests.fakes.kubernetes_routes import Answer, Request, Routes
+from tests.fakes.kubernetes_routes import Answer, NoPage, Request, Routes
 
 WARNING = '299 - "{}"'
 
@@ -22,6 +22,7 @@ class Server:
     def __init__(self, port: int, token: str, routes: Routes) -> None:
         self.port, self.token, self.routes = port, token, routes
         self.requests: list[tuple[str, str]] = []  # method and path with query, in order
+        self.failures: list[BaseException] = []
         self._http: _Http | None = None
         self._thread: threading.Thread | None = None
 
@@ -88,9 +89,14 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self._answer(stand_in)
         except ApiError as error:
             answer = Answer(error.status(), error.code, headers=error.headers)
+        except NoPage:
+            answer = Answer(b"404 page not found\n", 404, content_type="text/plain; charset=utf-8")
         except DroppedConnection:
             self._drop()
             return
+        except Exception as error:  # noqa: BLE001 - a fault of the stand-in itself: the test that closes it hears of it
+            stand_in.failures.append(error)
+            answer = Answer(internal(repr(error)).status(), 500)
         try:
             self._send(answer)
         except DroppedConnection:

@@ -164,7 +164,7 @@ class JobController(Controller):
         spec = job["spec"]
         active = [pod for pod in pods if not is_over(pod) and not is_leaving(pod)]
         if spec.get("suspend"):
-            self._delete(job, active)
+            self._take_away(job, active)
             self._suspended(job, True)
             return None
         self._suspended(job, False)
@@ -177,7 +177,7 @@ class JobController(Controller):
         else:
             wanted = len(active) if succeeded else spec["parallelism"]
         if len(active) > wanted:
-            self._delete(job, active[wanted:])
+            self._take_away(job, active[wanted:])
             return None
         leaving = [pod for pod in pods if is_leaving(pod) and not is_over(pod)]
         held = len(leaving) if spec.get("podReplacementPolicy") == "Failed" else 0
@@ -214,6 +214,12 @@ class JobController(Controller):
                 self._count(job, None)
                 raise
             self._recorder.tell(job, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}", SOURCE)
+
+    def _take_away(self, job: Json, pods: list[Json]) -> None:
+        """Deletes pods that are too many: let go first, so that they do not count as failed."""
+        for pod in pods:
+            self._release(pod)
+        self._delete(job, pods)
 
     def _delete(self, job: Json, pods: list[Json]) -> None:
         for pod in pods:

@@ -12,6 +12,10 @@ EVENT_FIELDS = frozenset(
     {f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion")}
     | {"involvedObject.fieldPath", "reason", "reportingComponent", "source", "type"}
 )
+COUNTED = frozenset(
+    {"pods", "jobs", "cronjobs", "deployments", "replicasets", "statefulsets", "networkpolicies", "priorityclasses"}
+    | {"poddisruptionbudgets", "customresourcedefinitions"}
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Kind:
     def kind_qualified(self) -> str:
         """As refusals of an object's content name it: `Job.batch`, `Pod`."""
         return f"{self.kind}.{self.group}" if self.group else self.kind
+
+    @property
+    def has_generation(self) -> bool:
+        """Counts the server the versions of its specification?"""
+        return self.custom or self.plural in COUNTED
 
     @property
     def selectable(self) -> frozenset[str]:

@@ -139,7 +139,7 @@ class Kubelet(Controller):
 
     def close(self) -> None:
         for run in list(self._runs.values()):
-            for process in run.running.values():
+            for process in list(run.running.values()):
                 process.kill()
                 process.wait()
             if run.room:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
 
+from tests.fakes.kubernetes_clock import Clock
 from tests.fakes.kubernetes_deletion import Deletion
 from tests.fakes.kubernetes_engine import Controller
 from tests.fakes.kubernetes_events import Recorder
@@ -181,9 +182,8 @@ class Scheduler(Controller):
         spec = pod["spec"]
         if node["spec"].get("unschedulable"):
             return ["node(s) were unschedulable"]
-        taint = next((one for one in node["spec"].get("taints") or [] if not self._tolerates(spec, one)), None)
-        if taint is not None:
-            return [_taint_reason(taint)]
+        if not all(self._tolerates(spec, taint) for taint in node["spec"].get("taints") or []):
+            return ["node(s) had untolerated taint(s)"]
         labels = node["metadata"].get("labels") or {}
         if any(labels.get(name) != value for name, value in (spec.get("nodeSelector") or {}).items()):
             return ["node(s) didn't match Pod's node affinity/selector"]
@@ -217,8 +217,23 @@ class Scheduler(Controller):
             f"Insufficient {name}" for name, value in wanted.items() if used[name] + value > free.get(name, Decimal(0))
         ]
 
+    def _preemption(self, pod: Json) -> str:
+        """Whether taking the place of others could help: where the node, empty, has enough."""
+        nodes = self._store.all(NODES)
+        helped = 0
+        for node in nodes:
+            allocatable = {name: quantity(value) for name, value in node["status"]["allocatable"].items()}
+            fits = all(value <= allocatable.get(name, Decimal(0)) for name, value in requests_of(pod).items())
+            helped += fits and self._against(pod, node)[0].startswith(("Insufficient", "Too many"))
+        said = []
+        if helped:
+            said.append(f"{helped} No preemption victims found for incoming pod")
+        if len(nodes) - helped:
+            said.append(f"{len(nodes) - helped} Preemption is not helpful for scheduling")
+        return ", ".join(said)
+
     def _bind(self, pod: Json, node: str) -> None:
-        changed = with_condition(pod, condition_of("PodScheduled", "True", self._store.clock))
+        changed = with_condition(pod, _scheduled("True", self._store.clock))
         changed["spec"] = {**pod["spec"], "nodeName": node}
         stored = self._store.put(PODS, changed)
         name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
@@ -232,25 +247,19 @@ class Scheduler(Controller):
         message = f"0/{count} nodes are available: {reasons}." if count else "no nodes available to schedule pods"
         if count:
             message += (
-                f" no new claims to deallocate, preemption: 0/{count} nodes are available: {_preemption(count, whys)}."
+                f" no new claims to deallocate, preemption: 0/{count} nodes are available: {self._preemption(pod)}."
             )
-        told = condition_of("PodScheduled", "False", self._store.clock, "Unschedulable", message)
+        told = _scheduled("False", self._store.clock, "Unschedulable", message)
         old = next((one for one in pod["status"].get("conditions") or [] if one["type"] == "PodScheduled"), None)
         if old is None or old.get("message") != message:
             stored = self._store.put(PODS, with_condition(pod, told))
             self._recorder.tell_as_scheduler(stored, "FailedScheduling", message, warning=True)
 
 
-def _taint_reason(taint: Json) -> str:
-    value = f": {taint['value']}" if taint.get("value") else ": "
-    return f"node(s) had untolerated taint {{{taint['key']}{value}}}"
-
-
-def _preemption(count: int, whys: Counter[str]) -> str:
-    hopeful = any(why.startswith(("Insufficient", "Too many")) for why in whys)
-    if hopeful:
-        return f"{count} No preemption victims found for incoming pod"
-    return f"{count} Preemption is not helpful for scheduling"
+def _scheduled(value: str, clock: Clock, reason: str = "", message: str = "") -> Json:
+    told = condition_of("PodScheduled", value, clock, reason, message)
+    del told["observedGeneration"]
+    return told
 
 
 def requests_of(pod: Json) -> dict[str, Decimal]:

@@ -73,7 +73,9 @@ def _list_merged(schema: Json, old: list[Any], new: list[Any]) -> list[Any]:
 
 def json_patched(target: Any, operations: Any) -> Any:
     if not isinstance(operations, list):
-        raise bad_request("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+        raise bad_request(
+            "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
+        )
     result = copy.deepcopy(target)
     for operation in operations:
         result = _applied(result, operation)
@@ -86,7 +88,7 @@ def _applied(document: Any, operation: Json) -> Any:
     try:
         if how == "test":
             if _at(document, steps) != operation.get("value"):
-                raise _refused(f"testing value {path} failed")
+                raise _refused()
         elif how in ("add", "replace"):
             _set(document, steps, copy.deepcopy(operation["value"]), how == "add")
         elif how == "remove":
@@ -98,12 +100,12 @@ def _applied(document: Any, operation: Json) -> Any:
         else:
             raise bad_request(f"Unexpected kind: {how}")
     except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise _refused(f"{how} operation does not apply: doc is missing path: {path}: missing value") from error
+        raise _refused() from error
     return document
 
 
-def _refused(message: str) -> ApiError:
-    return ApiError(422, "Invalid", f"the server rejected our request due to an error in our request: {message}", {})
+def _refused() -> ApiError:
+    return ApiError(422, "Invalid", "the server rejected our request due to an error in our request", {})
 
 
 def _at(document: Any, steps: list[str]) -> Any:

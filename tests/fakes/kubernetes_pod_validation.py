@@ -4,23 +4,18 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from tests.fakes import kubernetes_pod_fields as fields
 from tests.fakes.kubernetes_errors import Cause
+from tests.fakes.kubernetes_names import DNS_LABEL, LABEL_RULE, unsupported
 
 Json = dict[str, Any]
-DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-DNS_RULE = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
-    "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
 QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$")
-QUANTITY_RULE = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 UNITS = {"": 1, "m": Decimal("0.001"), "k": 1000, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15} | {
     f"{letter}i": 1024**power for power, letter in enumerate("KMGTP", start=1)
 }
 CHOICES = {
     "imagePullPolicy": ("Always", "IfNotPresent", "Never"),
-    "terminationMessagePolicy": ("FallbackToLogsOnError", "File"),
+    "terminationMessagePolicy": ("File", "FallbackToLogsOnError"),
 }
 
 
@@ -42,7 +37,9 @@ def of_pod_spec(spec: Json, path: str) -> list[Cause]:
         for at, container in enumerate(spec.get(room) or []):
             causes += _of_container(container, f"{path}.{room}[{at}]", volumes, taken)
     if spec.get("restartPolicy") not in ("Always", "OnFailure", "Never", None):
-        causes.append(_unsupported(f"{path}.restartPolicy", spec["restartPolicy"], ("Always", "OnFailure", "Never")))
+        causes.append(unsupported(f"{path}.restartPolicy", spec["restartPolicy"], ("Always", "OnFailure", "Never")))
+    causes += fields.of_placement(spec, path) + fields.of_identity(spec, path)
+    causes += fields.of_security(spec.get("securityContext") or {}, f"{path}.securityContext")
     deadline = spec.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline <= 2**31 - 1:
         message = "must be between 1 and 2147483647, inclusive"
@@ -54,16 +51,18 @@ def _of_volumes(volumes: list[Json], path: str, causes: list[Cause]) -> set[str]
     names: set[str] = set()
     for at, volume in enumerate(volumes):
         name = volume.get("name", "")
-        if not name:
-            causes.append((f"{path}[{at}].name", "FieldValueRequired", "Required value"))
-        elif not re.fullmatch(DNS_LABEL, name) or len(name) > 63:
-            causes.append((f"{path}[{at}].name", "FieldValueInvalid", f'Invalid value: "{name}": {DNS_RULE}'))
-        elif name in names:
-            causes.append((f"{path}[{at}].name", "FieldValueDuplicate", f'Duplicate value: "{name}"'))
         if len(volume.keys() - {"name"}) > 1:
             extra = sorted(volume.keys() - {"name"})[1]
             message = "Forbidden: may not specify more than 1 volume type"
             causes.append((f"{path}[{at}].{extra}", "FieldValueForbidden", message))
+        if "secret" in volume and not volume["secret"].get("secretName"):
+            causes.append((f"{path}[{at}].secret.secretName", "FieldValueRequired", "Required value"))
+        if not name:
+            causes.append((f"{path}[{at}].name", "FieldValueRequired", "Required value"))
+        elif not re.fullmatch(DNS_LABEL, name) or len(name) > 63:
+            causes.append((f"{path}[{at}].name", "FieldValueInvalid", f'Invalid value: "{name}": {LABEL_RULE}'))
+        elif name in names:
+            causes.append((f"{path}[{at}].name", "FieldValueDuplicate", f'Duplicate value: "{name}"'))
         names.add(name)
     return names
 
@@ -74,7 +73,7 @@ def _of_container(container: Json, path: str, volumes: set[str], taken: set[str]
     if not name:
         causes.append((f"{path}.name", "FieldValueRequired", "Required value"))
     elif not re.fullmatch(DNS_LABEL, name) or len(name) > 63:
-        causes.append((f"{path}.name", "FieldValueInvalid", f'Invalid value: "{name}": {DNS_RULE}'))
+        causes.append((f"{path}.name", "FieldValueInvalid", f'Invalid value: "{name}": {LABEL_RULE}'))
     elif name in taken:
         causes.append((f"{path}.name", "FieldValueDuplicate", f'Duplicate value: "{name}"'))
     taken.add(name)
@@ -82,8 +81,10 @@ def _of_container(container: Json, path: str, volumes: set[str], taken: set[str]
         causes.append((f"{path}.image", "FieldValueRequired", "Required value"))
     for field, allowed in CHOICES.items():
         if container.get(field) not in (*allowed, None):
-            causes.append(_unsupported(f"{path}.{field}", container[field], allowed))
+            causes.append(unsupported(f"{path}.{field}", container[field], allowed))
     causes += _of_environment(container.get("env") or [], f"{path}.env")
+    causes += fields.of_ports(container.get("ports") or [], f"{path}.ports")
+    causes += fields.of_security(container.get("securityContext") or {}, f"{path}.securityContext")
     causes += _of_mounts(container.get("volumeMounts") or [], f"{path}.volumeMounts", volumes)
     return causes + _of_resources(container.get("resources") or {}, f"{path}.resources")
 
@@ -94,6 +95,9 @@ def _of_environment(variables: list[Json], path: str) -> list[Cause]:
         name, source = variable.get("name", ""), variable.get("valueFrom")
         if not name:
             causes.append((f"{path}[{at}].name", "FieldValueRequired", "Required value"))
+        elif not re.fullmatch(r"[ -<>-~]+", name):
+            rule = "a valid environment variable name must consist only of printable ASCII characters other than '='"
+            causes.append((f"{path}[{at}].name", "FieldValueInvalid", f'Invalid value: "{name}": {rule}'))
         if source is None:
             continue
         where = f"{path}[{at}].valueFrom"
@@ -109,6 +113,8 @@ def _of_environment(variables: list[Json], path: str) -> list[Cause]:
         for kind in ("secretKeyRef", "configMapKeyRef"):
             if kind in source and not source[kind].get("key"):
                 causes.append((f"{where}.{kind}.key", "FieldValueRequired", "Required value"))
+        if "fieldRef" in source:
+            causes += fields.of_field_reference(source["fieldRef"], f"{where}.fieldRef")
     return causes
 
 
@@ -147,6 +153,8 @@ def _of_resources(resources: Json, path: str) -> list[Cause]:
             ):
                 message = f'Invalid value: "{name}": must be a standard resource type or fully qualified'
                 causes.append((f"{path}.{room}[{name}]", "FieldValueInvalid", message))
+                message = f'Invalid value: "{name}": must be a standard resource for containers'
+                causes.append((f"{path}.{room}[{name}]", "FieldValueInvalid", message))
     for name, value in requests.items():
         extended = "/" in name
         if extended and name not in limits:
@@ -177,8 +185,3 @@ def unparsable_quantities(spec: Json) -> list[str]:
                 except ValueError:
                     bad.append(str(value))
     return bad
-
-
-def _unsupported(field: str, value: Any, allowed: tuple[str, ...]) -> Cause:
-    listed = ", ".join(f'"{name}"' for name in allowed)
-    return field, "FieldValueNotSupported", f'Unsupported value: "{value}": supported values: {listed}'

@@ -8,14 +8,19 @@ from typing import Any
 import yaml
 
 from tests.fakes.kubernetes_deletion import Deletion
-from tests.fakes.kubernetes_errors import bad_request, method_not_allowed, no_such_path
+from tests.fakes.kubernetes_errors import bad_request, method_not_allowed, no_such_resource
 from tests.fakes.kubernetes_faults import Faults
 from tests.fakes.kubernetes_kinds import PODS, Kind
 from tests.fakes.kubernetes_store import Json, key_of
+from tests.fakes.kubernetes_validation import warnings_of
 from tests.fakes.kubernetes_verbs import Verbs
 from tests.fakes.kubernetes_watch import LogReader, Watches
 
 VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.2", "platform": "linux/amd64", "goVersion": "go1.26.3"}
+
+
+class NoPage(Exception):
+    """A path that leads nowhere, or to a group that is not installed: a plain 404, no Status."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class Request:
         try:
             return yaml.safe_load(self.raw) if "yaml" in self.content_type else json.loads(self.raw)
         except (ValueError, yaml.YAMLError) as error:
-            raise bad_request(f"the object provided is unrecognized: {error}") from error
+            why = f"couldn't get version/kind; json parse error: {error} ({self.raw.decode(errors='replace')})"
+            raise bad_request(f"the object provided is unrecognized: {why}") from error
 
     @property
     def dry_run(self) -> bool:
@@ -101,13 +107,15 @@ class Routes:
         elif parts[:1] == ["apis"] and len(parts) > 3:
             group, version, rest = parts[1], parts[2], parts[3:]
         else:
-            raise no_such_path()
+            raise NoPage
+        if not any((kind.group, kind.version) == (group, version) for kind in self.kinds.values()):
+            raise NoPage
         namespace = ""
         if rest[:1] == ["namespaces"] and len(rest) > 2 and rest[2] not in ("status", "finalize"):
             namespace, rest = rest[1], rest[2:]
         kind = self.kinds.get((group, version, rest[0] if rest else ""))
         if kind is None:
-            raise no_such_path()
+            raise no_such_resource()
         name, subresource = (rest[1:2] or [""])[0], (rest[2:3] or [""])[0]
         return _Place(kind, namespace, name, subresource)
 
@@ -137,7 +145,7 @@ class Routes:
         if place.subresource == "scale":
             return self._scale(verb, request, place)
         if place.subresource not in ("", "status") or (place.subresource and not place.kind.has_status):
-            raise no_such_path()
+            raise no_such_resource()
         operation: dict[str, Callable[[Request, _Place], Answer]] = {
             "list": self._list,
             "get": lambda request, place: Answer(self._verbs.read(place.kind, (place.namespace, place.name))),
@@ -156,7 +164,8 @@ class Routes:
         if place.name:
             raise method_not_allowed()
         found, told = self._verbs.decoded(place.kind, request.body(), request.query.get("fieldValidation", ""))
-        return Answer(self._verbs.create(place.kind, place.namespace, found, request.dry_run), 201, told)
+        made = self._verbs.create(place.kind, place.namespace, found, request.dry_run)
+        return Answer(made, 201, told + warnings_of(place.kind, made))
 
     def _update(self, request: Request, place: _Place) -> Answer:
         found, told = self._verbs.decoded(place.kind, request.body(), request.query.get("fieldValidation", ""))
@@ -184,8 +193,13 @@ class Routes:
             replicas = request.body().get("spec", {}).get("replicas", 0)
             change = {"spec": {"replicas": replicas}}
             found, _ = self._verbs.patch(place.kind, key, change, "application/merge-patch+json")
-        metadata = {name: found["metadata"][name] for name in ("name", "namespace", "uid", "resourceVersion")}
-        status = {"replicas": (found.get("status") or {}).get("replicas", 0)}
+        metadata = {
+            name: found["metadata"][name]
+            for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+        }
+        labels = (found["spec"].get("selector") or {}).get("matchLabels") or {}
+        selector = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+        status = {"replicas": (found.get("status") or {}).get("replicas", 0), "selector": selector}
         spec = {"replicas": found["spec"]["replicas"]}
         return Answer(
             {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status}
@@ -240,7 +254,7 @@ class Routes:
             return None
         found = [_resource(kind) for kind in served if (kind.group, kind.version) == wanted]
         if not found:
-            raise no_such_path()
+            raise NoPage
         listed = "/".join(part for part in wanted if part)
         return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": listed, "resources": found}
 

@@ -7,6 +7,7 @@ always. Custom kinds are checked by the schema they were installed with; without
 
 import functools
 import json
+import re
 from importlib import resources
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.fakes.kubernetes_kinds import Kind
 Json = dict[str, Any]
 VERSION = "1.36.0"
 ROOM = "kubernetes-json-schema"
+QUANTITY_RULE = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 ANY: Json = {}
 GO_TYPES = {"integer": "int32", "number": "float64", "boolean": "bool", "string": "string"}
 
@@ -66,7 +68,7 @@ class Decoder:
 
     def _walk(self, value: Any, schema: Json, path: str, struct: str) -> Any:
         schema, name = resolved(schema)
-        struct = name or struct
+        outer, struct = struct, name or struct
         if schema.get("x-kubernetes-preserve-unknown-fields") or not (schema.keys() - {"description"}):
             return value
         if schema.get("x-kubernetes-embedded-resource"):
@@ -74,13 +76,13 @@ class Decoder:
         if "oneOf" in schema or schema.get("x-kubernetes-int-or-string"):  # quantities; numbers or texts
             if isinstance(value, (str, int, float)) and not isinstance(value, bool):
                 return value
-            raise self._mismatch(value, path, struct, "string")
+            raise self._no_quantity(name)
         kinds = schema.get("type", "object")
         kinds = [kinds] if isinstance(kinds, str) else kinds
         if "array" in kinds:
             return self._items(value, schema, path, struct)
         if "object" in kinds:
-            return self._fields(value, schema, path, struct)
+            return self._fields(value, schema, path, struct, (outer, name))
         if not _fits(value, kinds):
             go = schema.get("format") if "integer" in kinds else None
             raise self._mismatch(value, path, struct, go or GO_TYPES[kinds[0]])
@@ -88,33 +90,43 @@ class Decoder:
 
     def _items(self, value: Any, schema: Json, path: str, struct: str) -> list[Any]:
         if not isinstance(value, list):
-            raise self._mismatch(value, path, struct, f"[]{resolved(schema.get('items', ANY))[1] or 'string'}")
+            item = resolved(schema.get("items", ANY))[1]
+            raise self._mismatch(value, path, struct, f"[]{f'v1.{item}' if item else 'string'}")
         items = schema.get("items", ANY)
         return [self._walk(item, items, f"{path}[{at}]", struct) for at, item in enumerate(value)]
 
-    def _fields(self, value: Any, schema: Json, path: str, struct: str) -> Json:
+    def _fields(self, value: Any, schema: Json, path: str, struct: str, told: tuple[str, str]) -> Json:
+        outer, name = told
         if not isinstance(value, dict):
-            raise self._mismatch(value, path, struct, struct or "map[string]string")
+            raise self._mismatch(value, path, outer, f"v1.{name}" if name else "map[string]string")
         properties, rest = schema.get("properties"), schema.get("additionalProperties")
         if properties is None and rest in (None, True):
             return value
         clean: Json = {}
-        for name, held in value.items():
-            inner = f"{path}.{name}" if path else name
+        for field, held in value.items():
+            inner = f"{path}.{field}" if path else field
             if held is None:
                 continue
-            if properties is not None and name in properties:
-                clean[name] = self._walk(held, properties[name], inner, struct)
+            if properties is not None and field in properties:
+                clean[field] = self._walk(held, properties[field], inner, struct)
             elif isinstance(rest, dict):
-                clean[name] = self._walk(held, rest, inner, struct)
+                clean[field] = self._walk(held, rest, f"{path}{{{field}}}", struct)
             else:
                 self.unknown.append(inner)
         return clean
 
+    def _no_quantity(self, name: str) -> Exception:
+        kind = self._kind
+        what = QUANTITY_RULE if name == "Quantity" else f"json: cannot unmarshal value into Go value of type {name}"
+        return bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {what}')
+
     def _mismatch(self, value: Any, path: str, struct: str, go: str) -> Exception:
         said = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}[type(value)]
         kind = self._kind
-        where = f"Go struct field {struct}.{path}" if struct else "Go value"
+        place = re.sub(r"\[\d+\]|\{[^{}]*\}", "", path)
+        where = f"Go struct field {struct}.{place}" if struct else "Go value"
+        if isinstance(value, float):
+            said = f"number {value}"
         return bad_request(
             f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
             f"json: cannot unmarshal {said} into {where} of type {go}"

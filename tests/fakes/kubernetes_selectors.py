@@ -6,16 +6,19 @@ from typing import Any
 
 from tests.fakes.kubernetes_errors import bad_request
 from tests.fakes.kubernetes_kinds import Kind
+from tests.fakes.kubernetes_names import LABEL, VALUE_RULE
 
 Json = dict[str, Any]
 Test = Callable[[Mapping[str, str]], bool]
 
 _SET = re.compile(r"^\s*(?P<key>[^\s!=<>(),]+)\s+(?P<how>in|notin)\s*\((?P<values>[^()]*)\)\s*$")
-_EQUAL = re.compile(r"^\s*(?P<key>[^\s!=<>(),]+)\s*(?P<how>==|=|!=)\s*(?P<value>[^\s!=<>(),]*)\s*$")
+_EQUAL = re.compile(r"^\s*(?P<key>[^\s!=<>(),]+)\s*(?P<how>==|=|!=|<|>)\s*(?P<value>[^\s!=<>(),]*)\s*$")
 _PRESENT = re.compile(r"^\s*(?P<no>!?)\s*(?P<key>[^\s!=<>(),]+)\s*$")
 
 
 def label_test(selector: str) -> Test:
+    if selector.rstrip().endswith(","):
+        raise bad_request("found '', expected: identifier after ','")
     tests = [_label_term(term, selector) for term in _split(selector)]
     return lambda labels: all(test(labels) for test in tests)
 
@@ -27,19 +30,36 @@ def _split(selector: str) -> list[str]:
 
 def _label_term(term: str, selector: str) -> Test:
     if found := _SET.match(term):
-        key, values = found["key"], {value.strip() for value in found["values"].split(",")}
+        key, values = found["key"], [value.strip() for value in found["values"].split(",")]
+        _check_values(key, values)
         if found["how"] == "in":
             return lambda labels: labels.get(key) in values
         return lambda labels: labels.get(key) not in values
     if found := _EQUAL.match(term):
-        key, value = found["key"], found["value"]
-        if found["how"] == "!=":
+        key, value, how = found["key"], found["value"], found["how"]
+        _check_values(key, [value])
+        if how in "<>":
+            return lambda labels: _compared(labels.get(key, ""), value, how)
+        if how == "!=":
             return lambda labels: labels.get(key) != value
         return lambda labels: labels.get(key) == value
     if found := _PRESENT.match(term):
         key, absent = found["key"], bool(found["no"])
         return lambda labels: (key not in labels) if absent else key in labels
     raise bad_request(f'unable to parse requirement: found "{selector}", expected: a label selector')
+
+
+def _check_values(key: str, values: list[str]) -> None:
+    for at, value in enumerate(values):
+        if value and not re.fullmatch(LABEL, value):
+            said = f'values[{at}][{key}]: Invalid value: "{value}": {VALUE_RULE}'
+            raise bad_request(f"unable to parse requirement: {said}")
+
+
+def _compared(held: str, value: str, how: str) -> bool:
+    if not held.isdigit() or not value.isdigit():
+        return False
+    return int(held) > int(value) if how == ">" else int(held) < int(value)
 
 
 def field_test(selector: str, kind: Kind) -> Callable[[Json], bool]:
@@ -50,11 +70,17 @@ def field_test(selector: str, kind: Kind) -> Callable[[Json], bool]:
             raise bad_request(f"invalid selector: '{selector}'; can't understand '{term}'")
         path, how, value = found.groups()
         if path not in kind.selectable:
-            said = "field label not supported: " if kind.group or kind.custom else ""
-            known = f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
-            raise bad_request(said + path if said or kind.fields else known)
+            raise bad_request(_unknown_field(path, kind))
         terms.append((path, how != "!=", value))
     return lambda found: all((field_of(found, path) == value) is wanted for path, wanted, value in terms)
+
+
+def _unknown_field(path: str, kind: Kind) -> str:
+    if kind.plural == "jobs":
+        return f'field label "{path}" not supported for Job'
+    if kind.fields or kind.custom:
+        return f"field label not supported: {path}"
+    return f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
 
 
 def field_of(found: Json, path: str) -> str:

@@ -7,7 +7,6 @@ version and reads on from there; history older than `compacted` is forgotten, an
 
 import copy
 import threading
-import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,12 +82,10 @@ class Store:
             ]
 
     def add(self, kind: Kind, found: Json) -> Json:
-        """Stores a new object; the time of creation comes from here, and the uid if it has none."""
+        """Stores a new object, which has its uid already."""
         with self.lock:
             stored = copy.deepcopy(found)
             metadata = stored["metadata"]
-            metadata["uid"] = metadata.get("uid") or str(uuid.uuid4())
-            metadata["creationTimestamp"] = self.clock.stamp()
             self._first[metadata["uid"]] = self.version + 1
             return self._put(kind, "ADDED", stored, None)
 

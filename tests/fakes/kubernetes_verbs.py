@@ -7,7 +7,7 @@ Controllers of the stand-in write through here too, so that a fault for pod crea
 import base64
 import copy
 import json
-import random
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -26,11 +26,11 @@ from tests.fakes.kubernetes_errors import (
     not_found,
 )
 from tests.fakes.kubernetes_kinds import NAMESPACES, PODS, Kind
+from tests.fakes.kubernetes_names import suffix
 from tests.fakes.kubernetes_schemas import Decoder, root
 from tests.fakes.kubernetes_selectors import field_test, label_test
 from tests.fakes.kubernetes_store import Json, Key, Store, key_of
 
-LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 STAMPED = (
     "uid",
     "creationTimestamp",
@@ -47,8 +47,10 @@ CONTINUE_EXPIRED = (
 )
 
 
-def suffix() -> str:
-    return "".join(random.choices(LETTERS, k=5))
+def check_version(asked: str) -> None:
+    if asked and not asked.isdigit():
+        why = f'resourceVersion: Invalid value: "{asked}": strconv.ParseUint: parsing "{asked}": invalid syntax'
+        raise bad_request(f"invalid resource version: {why}")
 
 
 class Verbs:
@@ -94,8 +96,10 @@ class Verbs:
                 raise invalid(kind, metadata.get("name", ""), causes)
             if self.store.get(kind, key_of(found)):
                 raise already_exists(kind, metadata["name"])
-            if kind.has_status or "spec" in found:
+            if kind.has_generation:
                 metadata["generation"] = 1
+            metadata.setdefault("uid", str(uuid.uuid4()))
+            metadata["creationTimestamp"] = self.store.clock.stamp()
             return found if dry_run else self.store.add(kind, found)
 
     def _place(self, kind: Kind, namespace: str, metadata: Json) -> None:
@@ -119,6 +123,7 @@ class Verbs:
 
     def select(self, kind: Kind, namespace: str, query: dict[str, str]) -> Json:
         limit, token = int(query.get("limit") or 0), query.get("continue", "")
+        check_version(query.get("resourceVersion", ""))
         with self.store.lock:
             if token:
                 version, found = self._page(token)
@@ -133,7 +138,9 @@ class Verbs:
                 version = self.store.version
             metadata: Json = {"resourceVersion": str(version)}
             if limit and len(found) > limit:
-                metadata |= {"continue": self._keep(version, found[limit:]), "remainingItemCount": len(found) - limit}
+                metadata["continue"] = self._keep(version, found[limit:])
+                if not query.get("labelSelector") and not query.get("fieldSelector"):
+                    metadata["remainingItemCount"] = len(found) - limit
                 found = found[:limit]
         items = (
             found
@@ -151,7 +158,7 @@ class Verbs:
 
     def _page(self, token: str) -> tuple[int, list[Json]]:
         if token not in self._pages:
-            raise bad_request(f"continue key is not valid: {token}")
+            raise bad_request(f"invalid continue token: continue key is not valid: {token}")
         version, rest = self._pages[token]
         if version < self.store.compacted:
             raise expired(CONTINUE_EXPIRED)
@@ -162,6 +169,8 @@ class Verbs:
         with self.store.lock:
             before = self.read(kind, key)
             merged = self._over(kind, before, copy.deepcopy(found), status)
+            if not status:
+                admission.fill(kind, merged)
             if merged["metadata"].get("name") != key[1]:
                 named = merged["metadata"].get("name")
                 raise bad_request(f"the name of the object ({named}) does not match the name on the URL ({key[1]})")
@@ -169,6 +178,8 @@ class Verbs:
                 causes := validation.of_metadata(kind, merged["metadata"]) + self._changes(kind, merged, before)
             ):
                 raise invalid(kind, key[1], causes)
+            if "generation" in before["metadata"] and merged.get("spec") != before.get("spec"):
+                merged["metadata"]["generation"] = before["metadata"]["generation"] + 1
             if dry_run:
                 return merged
             stored = self.store.put(kind, merged)
@@ -188,7 +199,7 @@ class Verbs:
         causes = validation.of_change(kind, merged, before)
         if not causes and merged.get("spec") != before.get("spec"):
             causes = validation.of_new(kind, merged)
-        return causes
+        return causes + validation.of_leaving(merged["metadata"], before["metadata"])
 
     @staticmethod
     def _over(kind: Kind, before: Json, found: Json, status: bool) -> Json:
@@ -212,9 +223,16 @@ class Verbs:
             found.pop("status", None)
             if "status" in before:
                 found["status"] = before["status"]
-        if "generation" in old and found.get("spec") != before.get("spec"):
-            metadata["generation"] = old["generation"] + 1
         return found
+
+    def _patched(self, kind: Kind, found: Json, strictness: str) -> tuple[Json, list[str]]:
+        """What a patch makes of an object; unknown fields are told as an invalid patch, not as a bad request."""
+        clean, told = self.decoded(kind, found, "Warn")
+        if told and strictness == "Strict":
+            value = json.dumps(found, separators=(",", ":")).replace('"', '\\"')
+            message = f'Invalid value: "{value}": strict decoding error: {", ".join(told)}'
+            raise invalid(Kind("", "", "", ""), "", [("patch", "FieldValueInvalid", message)])
+        return clean, told if strictness != "Ignore" else []
 
     def patch(
         self,
@@ -235,10 +253,8 @@ class Verbs:
             elif how == "application/strategic-merge-patch+json" and not kind.custom:
                 found = patches.strategically_merged(before, body, root(kind))
             else:
-                known = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
-                message = f"the body of the request was in an unknown format - accepted media types include: {known}"
-                raise ApiError(415, "UnsupportedMediaType", message, {})
-            clean, told = self.decoded(kind, found, strictness)
+                raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
+            clean, told = self._patched(kind, found, strictness)
             if isinstance(body, dict) and "resourceVersion" not in (body.get("metadata") or {}):
                 clean["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]
             return self.replace(kind, key, clean, status, dry_run), told

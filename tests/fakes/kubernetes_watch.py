@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from tests.fakes.kubernetes_clock import parsed
-from tests.fakes.kubernetes_errors import ApiError, bad_request, expired, too_large_version
+from tests.fakes.kubernetes_errors import ApiError, bad_request, expired, invalid
 from tests.fakes.kubernetes_faults import Faults
 from tests.fakes.kubernetes_kinds import PODS, Kind
 from tests.fakes.kubernetes_logs import Logs, chosen, shown
@@ -15,7 +15,19 @@ from tests.fakes.kubernetes_verbs import Verbs
 
 Query = dict[str, str]
 DEFAULT_SECONDS = 1800.0
+LAST_BOOKMARK_SECONDS = 2.0  # before the time is over; a shorter watch may get none
+LIST_OPTIONS = Kind("meta.k8s.io", "v1", "listoptions", "ListOptions")
 SENT_INITIALLY = {"annotations": {"k8s.io/initial-events-end": "true"}}
+
+
+def _check(query: Query) -> None:
+    asked = query.get("resourceVersion", "")
+    if asked and not asked.isdigit():
+        why = f'resourceVersion: Invalid value: "{asked}": strconv.ParseUint: parsing "{asked}": invalid syntax'
+        raise ApiError(500, "", why)
+    if "sendInitialEvents" in query and query.get("resourceVersionMatch") != "NotOlderThan":
+        message = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        raise invalid(LIST_OPTIONS, "", [("resourceVersionMatch", "FieldValueForbidden", message)])
 
 
 class Watches:
@@ -29,19 +41,25 @@ class Watches:
 
     def lines(self, kind: Kind, namespace: str, query: Query) -> Iterator[bytes]:
         """One JSON object a line; ends at `timeoutSeconds`, or when a fault drops it."""
-        watch = _Watch(self._store, kind, namespace, query)
+        _check(query)
+        return self._lines(_Watch(self._store, kind, namespace, query))
+
+    def _lines(self, watch: "_Watch") -> Iterator[bytes]:
         generation = self._faults.watch_generation
         self.open += 1
         self.opened += 1
         try:
             yield from watch.begin()
             last_bookmark = time.monotonic()
+            if watch.left_seconds() > LAST_BOOKMARK_SECONDS * 2:
+                soon = watch.left_seconds() - LAST_BOOKMARK_SECONDS
+                last_bookmark += min(soon - self.bookmark_seconds, 0.0)
             while True:
                 told, over = watch.next(lambda: self.closed or self._faults.watch_generation != generation, 1.0)
                 yield from told
                 if self._faults.watch_generation != generation or self.closed:
                     return
-                if watch.wants_bookmarks and (over or time.monotonic() - last_bookmark >= self.bookmark_seconds):
+                if watch.wants_bookmarks and time.monotonic() - last_bookmark >= self.bookmark_seconds:
                     last_bookmark = time.monotonic()
                     yield watch.bookmark({})
                 if over:
@@ -62,14 +80,13 @@ class _Watch:
         self._end_told = query.get("sendInitialEvents") == "true"
         self.wants_bookmarks = query.get("allowWatchBookmarks") in ("true", "True", "1")
         self._until = time.monotonic() + float(query.get("timeoutSeconds") or DEFAULT_SECONDS)
-        if self._from and not self._from.isdigit():
-            raise bad_request(f'invalid resource version: "{self._from}"')
         self._position = int(self._from or 0)
+
+    def left_seconds(self) -> float:
+        return self._until - time.monotonic()
 
     def begin(self) -> list[bytes]:
         with self._store.lock:
-            if self._position > self._store.version:
-                raise too_large_version(self._position, self._store.version)
             if not self._initial and self._position < self._store.compacted:
                 raise expired(f"too old resource version: {self._position} ({self._store.compacted})")
             if not self._initial:
@@ -83,15 +100,15 @@ class _Watch:
     def next(self, dropped: object, longest_seconds: float) -> tuple[list[bytes], bool]:
         """What happened since, after waiting for it; and whether the time is over."""
         with self._store.changed:
-            if self._position == self._store.version and not dropped():  # type: ignore[operator]
+            if self._position >= self._store.version and not dropped():  # type: ignore[operator]
                 self._store.changed.wait(max(min(self._until - time.monotonic(), longest_seconds), 0.0))
             changes = list(self._store.since(self._position, self._kind))
-            self._position = self._store.version
+            self._position = max(self._store.version, self._position)
         told = [line for change in changes if (line := self._told(change))]
         return told, time.monotonic() >= self._until
 
     def bookmark(self, more: Json) -> bytes:
-        metadata = {"resourceVersion": str(self._position), "creationTimestamp": None} | more
+        metadata = {"resourceVersion": str(self._position)} | more
         return _line("BOOKMARK", {"kind": self._kind.kind, "apiVersion": self._kind.api_version, "metadata": metadata})
 
     def _wanted(self, found: Json) -> bool:
