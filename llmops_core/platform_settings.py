@@ -66,10 +66,19 @@ class MlflowServer(Strict):
 class Places(Strict):
     """Where the platform keeps what it must not lose."""
 
+    ledger: Postgres | None = Field(default=None, description="The ledger of facts; SQLite if absent.")
     dagster: Postgres | None = Field(default=None, description="Dagster's storage; SQLite if absent.")
     mlflow: MlflowServer | None = Field(default=None, description="The registry; an embedded MLflow if absent.")
+    mlflow_database: Postgres | None = Field(default=None, description="The embedded MLflow's; SQLite if absent.")
     dvc_remote: Bucket | None = Field(default=None, description="Where DVC fetches data; only its cache if absent.")
     artifacts: Bucket | None = Field(default=None, description="Where artefacts go; the state folder if absent.")
+
+    @model_validator(mode="after")
+    def _one_registry(self) -> Self:
+        if self.mlflow is not None and self.mlflow_database is not None:
+            message = "the MLflow server that `mlflow` names has a database of its own; remove one of the two"
+            refuse([Violation(("mlflow_database",), self.mlflow_database.database, "nothing beside mlflow", message)])
+        return self
 
 
 class Webhook(Strict):

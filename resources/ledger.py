@@ -25,8 +25,9 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
 )
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import URL, Connection, Row
 from sqlalchemy.exc import IntegrityError as Duplicate
 from sqlalchemy.exc import OperationalError
 
@@ -34,6 +35,7 @@ from llmops_core.errors import IntegrityError, TransientError
 from llmops_core.facts import GENESIS, Fact, Kind
 
 ATTEMPTS = 50
+LOCK_KEY = int.from_bytes(b"llmfacts")  # one of PostgreSQL's 2**64 advisory locks
 
 _metadata = MetaData()
 _facts = Table(
@@ -82,13 +84,20 @@ class Ledger(ABC):
 
 
 class SqlLedger(Ledger):
-    """A ledger in any database SQLAlchemy speaks to, for instance `sqlite:///ledger.db`."""
+    """A ledger in a database of SQLite or PostgreSQL, for instance `sqlite:///ledger.db`. Raises TransientError where
+    it cannot be reached."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = create_engine(url)
+    def __init__(self, url: str | URL) -> None:
+        # bodies of facts are no matter for logs, and errors would show them
+        self._engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _wait_for_other_writers)
-        _metadata.create_all(self._engine)
+        try:
+            with self._engine.begin() as connection:
+                _take_turns(connection)  # of two that make the table at once PostgreSQL refuses one
+                _metadata.create_all(connection)
+        except OperationalError as error:
+            raise TransientError(f"the ledger in {self._engine.url!r} cannot be reached: {error.orig}") from error
 
     def append(
         self,
@@ -104,6 +113,7 @@ class SqlLedger(Ledger):
         for attempt in range(ATTEMPTS):
             try:
                 with self._engine.begin() as connection:
+                    _take_turns(connection)
                     if once is not None and (held := _held(connection, once)):
                         return held
                     fact = _next(connection, kind, model, subject, fingerprint, body or {})
@@ -138,6 +148,12 @@ class SqlLedger(Ledger):
 def _wait_for_other_writers(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA busy_timeout=10000")
+
+
+def _take_turns(connection: Connection) -> None:
+    """On PostgreSQL writers queue here, until their transaction ends, instead of colliding; readers do not wait."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
 
 
 def _held(connection: Connection, once: str) -> Fact | None:

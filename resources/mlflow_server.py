@@ -16,12 +16,13 @@ def mlflow_command(port: int) -> list[str]:
     return [*uvicorn, "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--log-level", "warning"]
 
 
-def mlflow_environment(folder: Path) -> dict[str, str]:
-    """What the program needs to know: all its state lies in `folder`, an absolute path.
+def mlflow_environment(folder: Path, database: str | None = None) -> dict[str, str]:
+    """What the program needs to know: all its state lies in `folder`, an absolute path, but for the tables where the
+    address of a `database` is given.
 
     Artefacts are written by the clients themselves, which run on the same machine; the server only shows them.
     """
-    database = f"sqlite:///{folder / 'mlflow.db'}"
+    database = database or f"sqlite:///{folder / 'mlflow.db'}"
     return {
         "_MLFLOW_SERVER_FILE_STORE": database,
         "_MLFLOW_SERVER_REGISTRY_STORE": database,

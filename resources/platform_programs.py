@@ -10,25 +10,28 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from llmops_core.errors import EnvironmentLacks
-from llmops_core.platform_settings import Webhook
+from llmops_core.platform_settings import Places, Postgres, Webhook
 from resources.home import HOST, Home
 from resources.mlflow_server import mlflow_command, mlflow_environment
+from resources.postgres import dagster_storage, database_url, secret_variables
 from resources.processes import Program
 from resources.publishing import publish_text
 
 LOCATION = "llmops_assets"
+NOWHERE_ELSE = Places()  # everything in the state folder
 INTAKE = "intake"
 CODE_SERVER = ("dagster", "api", "grpc", "-m", "llmops_assets.definitions", "--inject-env-vars-from-instance")
 # ticks that decided nothing are kept for a day, others for a month: SQLite would fill up otherwise
 TICK_RETENTION_DAYS = {"skipped": 1, "started": 30, "success": 30, "failure": 30}
 
 
-def platform_programs(home: Home, webhook: Webhook | None) -> list[Program]:
+def platform_programs(home: Home, webhook: Webhook | None, places: Places = NOWHERE_ELSE) -> list[Program]:
     """In the order in which they are started. Raises EnvironmentLacks for a secret that no variable holds."""
-    write_dagster_instance(home)
-    variables = _environment(home)
+    write_dagster_instance(home, places)
+    variables = {**_environment(home), **secret_variables(places, os.environ)}
     workspace = str(home.root / "dagster" / "workspace.yaml")
     commands: dict[str, list[str]] = {
         "mlflow": mlflow_command(home.mlflow_port),
@@ -37,6 +40,10 @@ def platform_programs(home: Home, webhook: Webhook | None) -> list[Program]:
         "dagster": ["dagster-webserver", "-h", HOST, "-p", str(home.dagster_port), "-w", workspace],
     }
     own: dict[str, dict[str, str]] = {}
+    if places.mlflow is not None:
+        del commands["mlflow"]
+    elif places.mlflow_database is not None:
+        own["mlflow"] = _on_postgres(home, places.mlflow_database)
     if webhook is not None:
         commands[INTAKE] = [sys.executable, "-m", "llmops_assets.intake", "--port", str(home.intake_port)]
         own[INTAKE] = _named_variables(webhook)
@@ -52,10 +59,10 @@ def platform_programs(home: Home, webhook: Webhook | None) -> list[Program]:
     ]
 
 
-def write_dagster_instance(home: Home) -> None:
+def write_dagster_instance(home: Home, places: Places = NOWHERE_ELSE) -> None:
     """dagster.yaml and the workspace, in home/dagster."""
     folder = home.folder("dagster")
-    instance = {
+    instance: dict[str, Any] = {
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
         "run_queue": {"dequeue_interval_seconds": 1},
@@ -74,6 +81,8 @@ def write_dagster_instance(home: Home) -> None:
             "schedule": {"purge_after_days": TICK_RETENTION_DAYS},
         },
     }
+    if places.dagster is not None:
+        instance["storage"] = dagster_storage(places.dagster)
     location = {"grpc_server": {"host": HOST, "port": home.code_port, "location_name": LOCATION}}
     # JSON is YAML; both files are rewritten only by rename, for daemons that read them
     publish_text(folder / "dagster.yaml", json.dumps(instance, indent=2))
@@ -87,6 +96,11 @@ def _environment(home: Home) -> dict[str, str]:
         **mlflow_environment(home.folder("mlflow")),
         "DAGSTER_DISABLE_TELEMETRY": "true",
     }
+
+
+def _on_postgres(home: Home, database: Postgres) -> dict[str, str]:
+    url = database_url(database, os.environ).render_as_string(hide_password=False)
+    return mlflow_environment(home.folder("mlflow"), url)
 
 
 def _named_variables(webhook: Webhook) -> dict[str, str]:

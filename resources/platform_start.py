@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
 from llmops_core.routing import Deployment
-from resources.home import HOST, Home
+from resources.home import HOST
 from resources.platform_programs import INTAKE, platform_programs
 from resources.publishing import publish_text
 from resources.wiring import Platform
@@ -39,9 +39,12 @@ class Part:
 
 def parts(platform: Platform) -> list[Part]:
     home = platform.home
+    registry = Part(
+        "MLflow", "mlflow", home.mlflow_port, home.mlflow_url, lambda: _answers(f"{home.mlflow_url}/health")
+    )
     found = [
         Part("gateway", "gateway", home.gateway_port, home.gateway_url, lambda: _answers(f"{home.gateway_url}/health")),
-        Part("MLflow", "mlflow", home.mlflow_port, home.mlflow_url, lambda: _answers(f"{home.mlflow_url}/health")),
+        *([registry] if platform.settings.platform.mlflow is None else []),
         Part("Dagster", "dagster", home.dagster_port, home.dagster_url, lambda: _dagster_loaded(home.dagster_url)),
     ]
     if platform.settings.webhook is not None:
@@ -57,11 +60,13 @@ def start(platform: Platform) -> Iterator[str]:
     with the last lines of its log. A model that does not come up is told of only: the others are not held up by it.
     """
     home = platform.home
-    programs = platform_programs(home, platform.settings.webhook)
+    programs = platform_programs(home, platform.settings.webhook, platform.settings.platform)
     _settle_ports(platform)
     platform.processes.start()  # also ends what a killed keeper left behind on our own ports
     if platform.settings.webhook is None:
         platform.processes.remove(INTAKE)
+    if platform.settings.platform.mlflow is not None:
+        platform.processes.remove("mlflow")
     alive = {state.name for state in platform.processes.programs() if state.alive}
     for part in parts(platform):
         if part.program not in alive:
@@ -70,7 +75,7 @@ def start(platform: Platform) -> Iterator[str]:
         _refuse_foreign_port("the code location", home.code_port)
     models = platform.serving.start() if platform.settings.serving.kind == "local" else []
     platform.gateway.start(models)
-    _make_dagster_storage(home, programs[0].environment)
+    _make_dagster_storage(platform, programs[-1].environment)
     for program in programs:
         platform.processes.put(program)
     for part in parts(platform):
@@ -115,16 +120,17 @@ def _told_of_model(platform: Platform, deployment: Deployment) -> str:
     return f"{deployment.name} answers"
 
 
-def _make_dagster_storage(home: Home, environment: Mapping[str, str]) -> None:
+def _make_dagster_storage(platform: Platform, environment: Mapping[str, str]) -> None:
     """Once, by one program alone: three that find no database would each make it, and spoil it for all."""
-    made = home.root / "dagster" / "storage-made"
-    if made.exists():
+    made, database = platform.home.root / "dagster" / "storage-made", platform.settings.platform.dagster
+    place = "" if database is None else f"{database.host}:{database.port}/{database.database}\n"
+    if made.exists() and made.read_text(encoding="utf-8") == place:
         return
     command = [str(Path(sys.executable).with_name("dagster")), "instance", "info"]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     if done.returncode != 0:
         raise TransientError(f"Dagster's storage could not be made: {done.stderr.strip()[-2000:]}")
-    publish_text(made, "")
+    publish_text(made, place)
 
 
 def _ours(platform: Platform) -> bool:

@@ -3,6 +3,7 @@
 Doors are opened on first use, because a command that only reads the ledger should not pay for MLflow.
 """
 
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +26,11 @@ from resources.ledger import Ledger, SqlLedger
 from resources.metrics import EnvoyMetrics, Metrics
 from resources.mirror import Mirror, clone_of
 from resources.object_store import NamedPlace
+from resources.postgres import database_url
 from resources.processes import Processes, SupervisorProcesses
 from resources.recipe_code import RecipeCode
 from resources.s3_artifacts import S3Artifacts
+from resources.secret_values import secret_value
 from resources.serving import LocalServing, ServingEngine
 from resources.signatures import Signatures, SshSignatures
 from resources.source import GitSource, SourceRepository
@@ -135,7 +138,8 @@ class Platform:
     @cached_property
     def ledger(self) -> Ledger:
         self.home.folder("")
-        return SqlLedger(self.home.ledger_url)
+        database = self.settings.platform.ledger
+        return SqlLedger(self.home.ledger_url if database is None else database_url(database, os.environ))
 
     @cached_property
     def feedback(self) -> FeedbackStore:
@@ -167,7 +171,12 @@ class Platform:
     def registry(self) -> "ModelRegistry":
         from resources.registry import MlflowRegistry
 
-        return MlflowRegistry(self.home.mlflow_url)
+        server = self.settings.platform.mlflow
+        if server is None:
+            return MlflowRegistry(self.home.mlflow_url)
+        if server.token is not None:  # MLflow reads it from nowhere else
+            os.environ["MLFLOW_TRACKING_TOKEN"] = secret_value(server.token, os.environ)
+        return MlflowRegistry(server.url)
 
     @cached_property
     def jobs(self) -> "Jobs":

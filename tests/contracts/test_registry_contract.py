@@ -1,4 +1,5 @@
-"""What every implementation of the door to the registry keeps: the fake, MLflow on a database, MLflow's server."""
+"""What every implementation of the door to the registry keeps: the fake, MLflow on a database, MLflow's server, and
+MLflow's server on PostgreSQL."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from tests.fakes.registry import FakeRegistry
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="module", params=["fake", "database", "server"])
+@pytest.fixture(scope="module", params=["fake", "database", "server", "postgresql"])
 def registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelRegistry]:
     folder = tmp_path_factory.mktemp("registry")
     if request.param == "fake":
@@ -23,7 +24,11 @@ def registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     elif request.param == "database":
         yield MlflowRegistry(f"sqlite:///{folder / 'mlflow.db'}")
     else:
-        with running_server(folder) as (address, _):
+        database = None
+        if request.param == "postgresql":
+            server = request.getfixturevalue("postgres_for_all")
+            database = server.url(server.new_database().database).render_as_string(hide_password=False)
+        with running_server(folder, database) as (address, _):
             yield MlflowRegistry(address)
 
 

@@ -15,10 +15,13 @@ from tests.core.field_walk import WRONG, all_models, as_bytes, changed, in_block
 
 ROOT = Path(__file__).parents[2]
 FILE = "config/x.yaml"
-DATABASE = {
-    **{"host": "postgres.example.com", "port": 5433, "database": "dagster", "user": "dagster"},
-    "password": {"env": "DAGSTER_PASSWORD"},
-}
+
+
+def database(name):
+    address = {"host": "postgres.example.com", "port": 5433, "database": name, "user": name}
+    return {**address, "password": {"env": "DAGSTER_PASSWORD"}}
+
+
 FULL = {
     "name": "production",
     "branch": "release/v1",
@@ -31,8 +34,8 @@ FULL = {
         {"name": "team-b", "url": "git@git.example.com:team/b.git", "ssh_key": "/run/secrets/key"},
     ],
     "platform": {
-        "ledger": DATABASE,
-        "dagster": DATABASE,
+        "ledger": database("ledger"),
+        "dagster": database("dagster"),
         "mlflow": {"url": "http://mlflow.llmops:5000", "token": {"file": "/run/secrets/mlflow"}},
         "dvc_remote": {"uri": "s3://bucket/dvc", "endpoint": "http://minio:9000", "region": "eu-central-1"},
         "artifacts": {"uri": "s3://bucket/artifacts"},
@@ -111,7 +114,7 @@ def found_at(at):
 def test_the_sample_uses_every_field():
     here = changed(FULL, ("jobs",), {"kind": "local"})
     kept = {name: place for name, place in FULL["platform"].items() if name != "mlflow"}
-    here = changed(here, ("platform",), {**kept, "mlflow_database": DATABASE})
+    here = changed(here, ("platform",), {**kept, "mlflow_database": database("mlflow")})
     used = used_fields(load_settings(in_blocks(FULL), FILE)) | used_fields(load_settings(in_blocks(here), FILE))
     assert {(model, name) for model in all_models(Settings) for name in model.model_fields} == used
 
@@ -161,7 +164,7 @@ def test_no_value_anywhere_crashes(at, value):
         (("platform", "dagster", "password"), {}, "platform.dagster.password", "neither"),
         (("platform", "dagster", "password"), "hunter2", "platform.dagster.password", ""),
         (("platform", "dagster", "password", "env"), "hunter2", "platform.dagster.password.env", "another form"),
-        (("platform", "mlflow_database"), DATABASE, "platform.mlflow_database", "database of its own"),
+        (("platform", "mlflow_database"), database("mlflow"), "platform.mlflow_database", "database of its own"),
         (("platform", "mlflow", "url"), "https://me:hunter2@mlflow.example.com", "platform.mlflow.url", "password"),
         (("platform", "mlflow", "url"), "http://other.llmops:5000", "platform.mlflow.url", "allowed_endpoints"),
         (("platform", "mlflow", "url"), "sqlite:///x.db", "platform.mlflow.url", "refused"),

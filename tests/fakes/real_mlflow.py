@@ -14,10 +14,11 @@ from tests.fakes.ports import free_port
 
 
 @contextmanager
-def running_server(folder: Path, limit_seconds: float = 60) -> Iterator[tuple[str, int]]:
-    """(address, process id) of a server that keeps everything in `folder`, until the block ends."""
+def running_server(folder: Path, database: str | None = None, limit_seconds: float = 60) -> Iterator[tuple[str, int]]:
+    """(address, process id) of a server that keeps everything in `folder`, its tables in `database` if one is given,
+    until the block ends."""
     port = free_port()
-    environment = {**os.environ, **mlflow_environment(folder)}
+    environment = {**os.environ, **mlflow_environment(folder, database)}
     with Path(folder, "server.log").open("wb") as log:
         server = subprocess.Popen(mlflow_command(port), env=environment, cwd=folder, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"

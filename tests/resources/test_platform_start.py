@@ -161,8 +161,8 @@ def moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     """Opens a platform of one state folder on a base of ports: a real keeper and gateway, small servers as models, and
     neither Dagster nor MLflow."""
     idle = Program("idle", ("sleep", "1000"), ROOT)
-    monkeypatch.setattr(platform_start, "platform_programs", lambda home, webhook: [idle])
-    monkeypatch.setattr(platform_start, "_make_dagster_storage", lambda home, programs: None)
+    monkeypatch.setattr(platform_start, "platform_programs", lambda home, webhook, places: [idle])
+    monkeypatch.setattr(platform_start, "_make_dagster_storage", lambda platform, programs: None)
     monkeypatch.setattr(platform_start, "parts", lambda home: parts(home)[:1])
     opened: list[Platform] = []
 
