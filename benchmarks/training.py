@@ -39,10 +39,10 @@ def prepared(base: Path, data: Path, seed: int):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from llmops_core.training_spec import Lora
+    from recipes.devices import prepare_torch
     from recipes.finetune import with_adapters
     from recipes.rows import read_questions
     from recipes.text_format import encode
-    from recipes.training_loop import prepare_torch
 
     prepare_torch(seed)
     tokenizer = AutoTokenizer.from_pretrained(base)

@@ -1,8 +1,8 @@
 """Checkpoints: what a training has reached, kept outside its machine, so that another machine goes on from there.
 
-A checkpoint is a safetensors file (weights, optimiser, random numbers), a JSON file (figures and the place in the data)
-and a manifest with the digests of both and of the training it belongs to. Only one whose every byte is as the manifest
-says is gone on from; a torn or corrupted one is passed over for the one before it. The last two are kept.
+A checkpoint is a safetensors file (weights, optimiser, losses), a JSON file (figures and the place in the data) and a
+manifest with the digests of both and of the training it belongs to. Only one whose every byte is as the manifest says
+is gone on from; a torn or corrupted one is passed over for the one before it. The last two are kept.
 
 Training waits only while its state is copied in memory; a thread writes the copy. If writing takes longer than the
 interval, the next one is later. A failed write costs no training: it is said, and tried again at the next interval.
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from llmops_core.errors import InputError, Interrupted, LlmopsError, Problem
 from llmops_core.fingerprint import digest_of_file
-from recipes.checkpoint_store import MANIFEST, CheckpointStore, open_store
+from recipes.checkpoint_store import MANIFEST, CheckpointStore, FolderStore, open_store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,15 +171,33 @@ class Checkpoints:
         return State(step, tensors, cast("dict[str, Any]", json.loads((folder / FIGURES).read_bytes())))
 
 
+class Following(Checkpoints):
+    """Those of a process that works for another one: that one reads and writes, this one stops when it does."""
+
+    def __init__(self) -> None:
+        super().__init__(FolderStore(Path(os.devnull)), "", float("inf"))
+
+    def newest(self) -> State | None:
+        return None
+
+    def due(self) -> bool:
+        return False
+
+    def save(self, capture: Callable[[], State]) -> None:
+        pass
+
+
 class _Unusable(Exception):
     """Why a checkpoint is no place to go on from."""
 
 
-def open_checkpoints(identity: Callable[[], str]) -> Checkpoints | None:
+def open_checkpoints(identity: Callable[[], str], first: bool = True) -> Checkpoints | None:
     """Those the launcher asked for, or None. Raises InputError for an interval that is none."""
     address = os.environ.get(PLACE_VARIABLE)
     if not address:
         return None
+    if not first:
+        return Following()
     given = os.environ.get(INTERVAL_VARIABLE, str(DEFAULT_INTERVAL_SECONDS))
     try:
         seconds = float(given)

@@ -25,9 +25,10 @@ from recipes.rows import read_questions
 from recipes.training_identity import identity_of
 
 if TYPE_CHECKING:
+    import torch
     from peft import LoraModel, PeftModel
     from torch import nn
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NOT_WEIGHTS = ("report.json",)
 
@@ -39,37 +40,56 @@ def finetune(plan: Training, data: Path, base: Path, out: Path) -> dict[str, obj
         return hand_on(base, out, plan.seed)
     questions = {data / name: read_questions(data / name) for name in plan.files}
 
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from recipes.low_rank import fold_adapters
+    from recipes.devices import choose_device, fit_into_memory, gauges, prepare_torch
+    from recipes.ranks import open_ranks
     from recipes.text_format import encode, token_id
-    from recipes.training_loop import Schedule, prepare_torch, train
+    from recipes.training_loop import Schedule, train
 
+    device = choose_device()
     prepare_torch(plan.seed)
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.float32, use_safetensors=True)
+    model, tuned, tokenizer = prepared(plan, base, device)
     documents = [
         document for file, rows in questions.items() for document in encode(rows, tokenizer, plan.row_tokens, file)
     ]
-    tuned = with_adapters(model, plan.lora) if plan.lora else None
-    if tuned is not None:
-        fold_adapters(tuned, plan.tokens_per_step)
     schedule = Schedule(
         plan.seed, plan.steps, plan.learning_rate, plan.tokens_per_step, plan.row_tokens, plan.warmup_steps
     )
     pad = token_id(tokenizer, tokenizer.pad_token or tokenizer.eos_token)
-    checkpoints = open_checkpoints(lambda: identity_of("finetune", plan, questions, base))
-    with open_progress() as progress, publishing(out) as folder:
-        trained = train(model, documents, schedule, pad, progress, checkpoints)
-        report = {"method": plan.method, **trained.as_report(model, plan.seed, checkpoints)}
-        if tuned is not None:
-            model = merged(tuned)
-        refuse_non_finite(model)
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    with open_ranks() as ranks, open_progress(ranks.first) as progress, publishing(out, ranks.first) as folder:
+        checkpoints = open_checkpoints(lambda: identity_of("finetune", plan, questions, base), ranks.first)
+        fit_into_memory(model, plan.tokens_per_step // ranks.world)
+        progress.gauges = lambda: gauges(device)
+        trained = train(model, documents, schedule, pad, progress, checkpoints, ranks)
+        report = {"method": plan.method, **trained.as_report(model, plan.seed, checkpoints, ranks)}
+        if ranks.first:
+            final = merged(tuned) if tuned is not None else model
+            refuse_non_finite(final)
+            final.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     return report
+
+
+def prepared(
+    plan: Training, base: Path, device: "torch.device"
+) -> "tuple[PreTrainedModel, PeftModel | None, PreTrainedTokenizerBase]":
+    """The base on its device, the same with adapters (or None), and its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from recipes.devices import frozen_dtype
+    from recipes.low_rank import fold_adapters, fuse_adapters
+
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    dtype = frozen_dtype(device) if plan.lora else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=dtype, use_safetensors=True)
+    tuned = with_adapters(model, plan.lora) if plan.lora else None
+    model.to(device)  # type: ignore[arg-type] - a device is what it takes
+    if tuned is not None and device.type == "cuda":
+        fuse_adapters(tuned)
+    elif tuned is not None:
+        fold_adapters(tuned, plan.tokens_per_step)
+    return model, tuned, tokenizer
 
 
 def with_adapters(model: "PreTrainedModel", lora: Lora) -> "PeftModel":
@@ -91,8 +111,8 @@ def with_adapters(model: "PreTrainedModel", lora: Lora) -> "PeftModel":
 
 
 def merged(tuned: "PeftModel") -> "PreTrainedModel":
-    """The plain model again, the adapters added to its weights."""
-    return cast("PreTrainedModel", cast("LoraModel", tuned.base_model).merge_and_unload())
+    """The plain model again, the adapters added to its weights, in float32: half the size would swallow small ones."""
+    return cast("PreTrainedModel", cast("LoraModel", tuned.float().base_model).merge_and_unload())
 
 
 def check_base(base: Path) -> None:

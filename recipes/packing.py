@@ -8,7 +8,7 @@ Only the answer is learned: `targets` is the next token where that belongs to an
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,14 +26,30 @@ class Document:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step. Shapes: tokens, positions, targets (rows, width); mask (rows, 1, width, width), True where seen."""
+    """One step, or one process's part of it. Shape of all four: (rows, width).
+
+    `owners` numbers each row's documents, -1 is padding. `token_count` and `document_count` are those of the whole
+    step, `learned_share` is the share of its learned tokens that this part has.
+    """
 
     tokens: torch.Tensor
     positions: torch.Tensor
     targets: torch.Tensor
-    mask: torch.Tensor
+    owners: torch.Tensor
     token_count: int
     document_count: int
+    learned_share: float = 1.0
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """(rows, 1, width, width), True where a token sees another: its own document's, up to itself."""
+        width = self.owners.shape[1]
+        causal = torch.ones(width, width, dtype=torch.bool, device=self.owners.device).tril()
+        return ((self.owners[:, :, None] == self.owners[:, None, :]) & causal)[:, None]
+
+    def to(self, device: torch.device) -> "Batch":
+        moved = {name: getattr(self, name).to(device) for name in ("tokens", "positions", "targets", "owners")}
+        return replace(self, **moved)
 
 
 def fill_rows(documents: Sequence[Document], order: Sequence[int], rows: int, width: int) -> list[list[Document]]:
@@ -68,21 +84,39 @@ def pack(filled: Sequence[Sequence[Document]], width: int, pad: int) -> Batch:
             first = max(document.prompt_tokens, 1)
             targets[row, start + first - 1 : end - 1] = document.tokens[first:]
             start = end
-    same = owner[:, :, None] == owner[:, None, :]
-    causal = np.tri(width, dtype=bool)
-    mask = torch.from_numpy((same & causal)[:, None])
-    count = int((owner >= 0).sum())
-    taken = sum(len(documents) for documents in filled)
-    return Batch(torch.from_numpy(tokens), torch.from_numpy(positions), torch.from_numpy(targets), mask, count, taken)
+    count, taken = int((owner >= 0).sum()), sum(len(documents) for documents in filled)
+    first, second, third, fourth = map(torch.from_numpy, (tokens, positions, targets, owner))
+    return Batch(first, second, third, fourth, count, taken)
+
+
+def part_of(filled: Sequence[Sequence[Document]], width: int, pad: int, rank: int, world: int) -> Batch:
+    """The part of a step that process `rank` of `world` computes: every `world`-th row."""
+    part = pack(filled[rank::world], width, pad)
+    if world == 1:
+        return part
+    learned = [sum(len(each.tokens) - max(each.prompt_tokens, 1) for each in row) for row in filled]
+    return replace(
+        part,
+        token_count=sum(len(each.tokens) for row in filled for each in row),
+        document_count=sum(len(row) for row in filled),
+        learned_share=sum(learned[rank::world]) / sum(learned),
+    )
 
 
 def batches(
-    documents: Sequence[Document], tokens_per_step: int, width: int, pad: int, seed: int, taken: int = 0
+    documents: Sequence[Document],
+    tokens_per_step: int,
+    width: int,
+    pad: int,
+    seed: int,
+    taken: int = 0,
+    rank: int = 0,
+    world: int = 1,
 ) -> Iterator[Batch]:
     """Batches without end: every document once, in a random order, then all again in another one.
 
     With `taken`, the number of documents in the batches before, they go on from there: the order of documents does not
-    depend on how many are drawn at a time.
+    depend on how many are drawn at a time. Process `rank` of `world` gets its part of each.
     """
     generator = np.random.default_rng(seed)
     rows = max(1, tokens_per_step // width)
@@ -96,4 +130,4 @@ def batches(
             continue
         filled = fill_rows(documents, queue, rows, width)
         del queue[: sum(len(row) for row in filled)]
-        yield pack(filled, width, pad)
+        yield part_of(filled, width, pad, rank, world)

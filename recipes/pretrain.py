@@ -32,10 +32,13 @@ def pretrain(plan: Pretrain, data: Path, out: Path) -> dict[str, object]:
 
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from recipes.devices import choose_device, fit_into_memory, gauges, prepare_torch
+    from recipes.ranks import open_ranks
     from recipes.text_format import encode, token_id
     from recipes.tokenizer import BOS, EOS, PAD, train_tokenizer
-    from recipes.training_loop import Schedule, prepare_torch, train
+    from recipes.training_loop import Schedule, train
 
+    device = choose_device()
     prepare_torch(plan.seed)
     texts = [text for each in questions for text in (each.prompt, f" {each.response}")]
     tokenizer = train_tokenizer(texts, plan.vocabulary_size, plan.context_tokens)
@@ -59,13 +62,17 @@ def pretrain(plan: Pretrain, data: Path, out: Path) -> dict[str, object]:
     schedule = Schedule(
         plan.seed, plan.steps, plan.learning_rate, plan.tokens_per_step, plan.row_tokens, plan.warmup_steps
     )
-    checkpoints = open_checkpoints(lambda: identity_of("pretrain", plan, [file], None))
-    with open_progress() as progress, publishing(out) as folder:
-        trained = train(model, documents, schedule, token_id(tokenizer, PAD), progress, checkpoints)
-        report = trained.as_report(model, plan.seed, checkpoints)
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    model.to(device)  # type: ignore[arg-type] - a device is what it takes
+    with open_ranks() as ranks, open_progress(ranks.first) as progress, publishing(out, ranks.first) as folder:
+        checkpoints = open_checkpoints(lambda: identity_of("pretrain", plan, [file], None), ranks.first)
+        fit_into_memory(model, plan.tokens_per_step // ranks.world)
+        progress.gauges = lambda: gauges(device)
+        trained = train(model, documents, schedule, token_id(tokenizer, PAD), progress, checkpoints, ranks)
+        report = trained.as_report(model, plan.seed, checkpoints, ranks)
+        if ranks.first:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     return report
 
 

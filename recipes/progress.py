@@ -8,7 +8,7 @@ launched the program through Dagster Pipes (its environment variables are then p
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,12 @@ PIPES_VARIABLE = "DAGSTER_PIPES_CONTEXT"
 
 
 class Progress:
-    """Reports at most once every `interval_seconds`, and always when the work is done."""
+    """Reports at most once every `interval_seconds`, and always when the work is done.
+
+    `gauges` are read only when a report goes out, because reading them takes time.
+    """
+
+    gauges: Callable[[], Mapping[str, float]] = staticmethod(dict)
 
     def __init__(self, pipes: "PipesContext | None" = None, interval_seconds: float = 1.0) -> None:
         self._pipes = pipes
@@ -39,6 +44,7 @@ class Progress:
         # The first unit warms up caches, so the rate is that of the others. (Resumed work begins in its midst.)
         rate = (done - self._first) / (now - self._started) if done > self._first and now > self._started else 0.0
         seconds_left = (total - done) / rate if rate else None
+        figures = {**figures, **self.gauges()}
         self._print(done, total, seconds_left, figures)
         if self._pipes is not None:
             message = {"done": done, "total": total, "seconds_left": seconds_left, **figures}
@@ -51,9 +57,19 @@ class Progress:
         print(", ".join(parts), file=sys.stderr, flush=True)
 
 
+class Silent(Progress):
+    """That of a process which works for another one: that one reports."""
+
+    def report(self, done: int, total: int, **figures: float) -> None:
+        pass
+
+
 @contextmanager
-def open_progress() -> Iterator[Progress]:
+def open_progress(first: bool = True) -> Iterator[Progress]:
     """Progress for this process: to standard error, and to Dagster Pipes when it launched us."""
+    if not first:
+        yield Silent()
+        return
     if PIPES_VARIABLE not in os.environ:
         yield Progress()
         return

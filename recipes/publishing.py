@@ -12,8 +12,14 @@ from llmops_core.errors import InputError, Problem
 
 
 @contextmanager
-def publishing(out: Path) -> Iterator[Path]:
-    """A folder to write into, renamed to `out` when the block ends well. Raises InputError if `out` holds anything."""
+def publishing(out: Path, first: bool = True) -> Iterator[Path]:
+    """A folder to write into, renamed to `out` when the block ends well. Raises InputError if `out` holds anything.
+
+    Of several processes of one recipe only the first may write; the others get the same path and nothing is done.
+    """
+    if not first:
+        yield out
+        return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         problem = "would overwrite what is there"
         raise InputError(

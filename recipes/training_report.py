@@ -10,6 +10,8 @@ from torch import nn
 
 from llmops_core.errors import InputError, Problem
 from recipes.checkpoints import Checkpoints
+from recipes.devices import gpu_report
+from recipes.ranks import ALONE, Ranks
 
 FINAL_STEPS = 10
 
@@ -28,7 +30,9 @@ class Trained:
     steps_not_taken: int = 0
     diverged_at_step: int | None = None
 
-    def as_report(self, model: nn.Module, seed: int, checkpoints: Checkpoints | None = None) -> dict[str, object]:
+    def as_report(
+        self, model: nn.Module, seed: int, checkpoints: Checkpoints | None = None, ranks: Ranks = ALONE
+    ) -> dict[str, object]:
         """The figures for report.json."""
         every = max(1, len(self.losses) // 200)
         curve = [(step + 1, round(loss, 5)) for step, loss in enumerate(self.losses) if math.isfinite(loss)]
@@ -51,6 +55,7 @@ class Trained:
             "seed": seed,
             "threads": torch.get_num_threads(),
             "peak_memory_bytes": peak_memory_bytes(),
+            **gpu_report(model, self.tokens / self.seconds, ranks.world),
             **({"checkpoints": checkpoints.as_report()} if checkpoints else {}),
         }
 

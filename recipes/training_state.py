@@ -1,7 +1,7 @@
 """A training under way as tensors and numbers, and back: whatever the next step's result depends on.
 
 The frozen weights, the rows and the schedule are inputs and are read again. Of the data stream only a count is needed,
-since its order follows from the seed. The random numbers are torch's own: dropout draws from them.
+since its order follows from the seed; so do the random numbers of each step (training_loop.draw_anew).
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +35,6 @@ class Underway:
             for key, value in self.optimiser.state.get(weight, {}).items():
                 tensors[f"optimiser.{name}.{key}"] = _copy(value)
         tensors["losses"] = torch.tensor(self.trained.losses, dtype=torch.float64)
-        tensors["random"] = torch.get_rng_state()
         figures = {name: getattr(self.trained, name) for name in PLAIN}
         own = {"documents": self.documents, "worse": self.worse, "quick": self.quick, "resumed_at": self.resumed_at}
         return State(len(self.trained.losses), tensors, {**figures, **own})
@@ -52,7 +51,6 @@ class Underway:
             if values:  # none before the first step that was taken
                 known[number] = values
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": known})
-        torch.set_rng_state(state.tensors["random"])
         self.trained = Trained(state.tensors["losses"].tolist(), **{name: state.figures[name] for name in PLAIN})
         self.documents, self.worse = state.figures["documents"], state.figures["worse"]
         self.quick = state.figures["quick"]

@@ -42,7 +42,7 @@ def test_a_training_that_was_killed_at_random_moments_ended_with_other_weights(
 ) -> None:
     rows = [{"prompt": f"What is {n} and {n + 1}?", "response": str(2 * n + 1)} for n in range(40)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    plan = {"method": "lora", "train": "train.jsonl", "steps": 120, "tokens_per_step": 256, "learning_rate": 0.01}
+    plan = {"method": "lora", "train": "train.jsonl", "steps": 200, "tokens_per_step": 256, "learning_rate": 0.01}
     (tmp_path / "config.json").write_text(json.dumps(plan))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -61,7 +61,7 @@ def test_a_training_that_was_killed_at_random_moments_ended_with_other_weights(
     while not ends or ends[-1] != 0:
         process = started("cut", LLMOPS_CHECKPOINTS=str(tmp_path / "kept"), LLMOPS_CHECKPOINT_SECONDS="0.02")
         if len(ends) < KILLS:
-            wait_for(process, tmp_path / "kept", newest(tmp_path / "kept") + chance.randint(2, 10))
+            wait_for(process, tmp_path / "kept", newest(tmp_path / "kept") + chance.randint(1, 3))
             time.sleep(chance.uniform(0, 0.05))
             (process.terminate if len(ends) % 3 == 2 else process.kill)()
         process.join()

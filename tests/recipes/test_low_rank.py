@@ -1,6 +1,7 @@
 """Folded adapters are the same adapters: equal outputs, equal gradients, equal merged weights."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from recipes.finetune import merged
-from recipes.low_rank import fold_adapters
+from recipes.low_rank import fold_adapters, fuse_adapters
 
 TOKENS = 64
 SIZES = LlamaConfig(vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2)
@@ -29,18 +30,20 @@ def gradients(model: PeftModel) -> dict[str, torch.Tensor]:
     return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
 
 
-def test_folding_changed_what_is_learnt() -> None:
+@pytest.mark.parametrize("way", [lambda model: fold_adapters(model, TOKENS), fuse_adapters])
+def test_folding_changed_what_is_learnt(way: Callable[[PeftModel], int]) -> None:
     plain, folded = tuned(), tuned()
-    assert fold_adapters(folded, TOKENS) == 4
+    assert way(folded) == 4
     expected, found = gradients(plain), gradients(folded)
     assert expected.keys() == found.keys() and len(found) == 8
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_folding_changed_what_is_merged() -> None:
+@pytest.mark.parametrize("way", [lambda model: fold_adapters(model, TOKENS), fuse_adapters])
+def test_folding_changed_what_is_merged(way: Callable[[PeftModel], int]) -> None:
     plain, folded = tuned(), tuned()
-    fold_adapters(folded, TOKENS)
+    way(folded)
     tokens = torch.arange(TOKENS).reshape(4, 16) % 40
     answers = copy.deepcopy(plain)(input_ids=tokens).logits
     for name, weight in merged(plain).state_dict().items():
