@@ -11,6 +11,8 @@ from typing import Any
 from llmops_core.errors import TransientError
 from resources.dvc_pull import MEND
 
+NO_OBJECT = "0" * 32  # an MD5 that no file has
+
 
 class DvcRemotes:
     """The remotes of the repository whose .dvc folder configures them. Methods raise TransientError for an unreachable
@@ -30,6 +32,20 @@ class DvcRemotes:
         answer = self._ask(wanted, remote, look_only=True)
         return wanted if isinstance(answer, str) else tuple(md5 for md5 in wanted if md5 in answer["missing"])
 
+    def default(self) -> str:
+        """The name of the default remote; empty where none is configured."""
+        found = ""
+        for name in ("config", "config.local"):
+            for line in _lines(self._repository / ".dvc" / name):
+                key, _, value = line.partition("=")
+                found = value.strip() if key.strip() == "remote" else found
+        return found
+
+    def trouble(self) -> str:
+        """What DVC says must be mended before the default remote can be read; empty when it answers."""
+        answer = self._ask([NO_OBJECT], None, look_only=True)
+        return answer.strip(" ()") if isinstance(answer, str) else ""
+
     def _ask(self, md5s: Iterable[str], remote: str | None, look_only: bool = False) -> dict[str, Any] | str:
         """The program's answer, or what DVC says must be mended."""
         if not (self._repository / ".dvc").is_dir():
@@ -44,6 +60,10 @@ class DvcRemotes:
         if done.returncode != 0:
             raise TransientError(f"DVC's remote could not be reached: {said}")
         return json.loads(done.stdout)
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
 
 def without_passwords(text: str) -> str:

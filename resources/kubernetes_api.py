@@ -7,6 +7,7 @@ request, and whoever reads it decides what follows its end.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -222,7 +223,8 @@ def client_of_cluster() -> "ApiClient":
         config.load_incluster_config(client_configuration=configuration)
     except ConfigException:
         try:
-            config.load_kube_config(client_configuration=configuration)
+            # named, because the library read the variable when it was imported
+            config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
         except (ConfigException, OSError) as error:
             raise EnvironmentLacks(f"no cluster is known: {error}; set KUBECONFIG, or run in a pod") from None
     return client.ApiClient(configuration)

@@ -18,7 +18,7 @@ class Commands(click.Group):
     """Imports a command's module when it is called, and turns purposeful errors into one message and an exit code."""
 
     names = ("run", "validate", "plan", "serve", "stop", "release", "status", "approve", "rollback")
-    names += ("retire", "feedback", "cost", "audit")
+    names += ("retire", "feedback", "cost", "audit", "doctor")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.names)

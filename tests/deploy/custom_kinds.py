@@ -126,8 +126,8 @@ class FlavorToleration(Strict):
 
 
 class ResourceFlavor(Strict):
-    node_labels: dict[str, str] = Field(min_length=1)
-    tolerations: list[FlavorToleration]
+    node_labels: dict[str, str] = {}
+    tolerations: list[FlavorToleration] = []
 
 
 class FlavorQuota(Strict):

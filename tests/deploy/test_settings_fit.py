@@ -2,7 +2,10 @@
 
 import pytest
 
-from tests.deploy.manifests import ENVIRONMENTS, HELM, of_kind, one, settings
+from llmops_core.doctor import rights_of_jobs, rights_of_serving
+from llmops_core.job_settings import ClusterJobsPlace
+from llmops_core.settings import load_settings
+from tests.deploy.manifests import ENVIRONMENTS, HELM, ROOT, of_kind, one, settings
 from tests.deploy.test_helm import merged
 
 clusters = pytest.mark.parametrize("environment", ["staging", "production"])
@@ -43,9 +46,9 @@ def test_jobs_ask_for_what_the_cluster_does_not_have(environment: str) -> None:
 def test_the_queue_or_the_quota_counts_other_gpus_than_the_settings(environment: str) -> None:
     mine = settings(environment)
     count, kind = mine["capacity"]["gpu_count"], mine["capacity"]["gpu_type"]
-    (flavor,), (queue,) = of_kind(environment, "ResourceFlavor"), of_kind(environment, "ClusterQueue")
+    (_, flavor), (queue,) = of_kind(environment, "ResourceFlavor"), of_kind(environment, "ClusterQueue")
     assert flavor["metadata"]["name"] == kind == {"staging": "v100", "production": "a100"}[environment]
-    quotas = {r["name"]: r["nominalQuota"] for r in queue["spec"]["resourceGroups"][0]["flavors"][0]["resources"]}
+    quotas = {r["name"]: r["nominalQuota"] for r in queue["spec"]["resourceGroups"][0]["flavors"][1]["resources"]}
     assert int(quotas["nvidia.com/gpu"]) >= count
     hard = one(environment, "ResourceQuota", "workloads")["spec"]["hard"]["requests.nvidia.com/gpu"]
     assert int(hard) == mine["replicas"]["maximum"] * count + count  # all servers, and one job
@@ -71,6 +74,28 @@ def test_the_database_of_the_chart_is_not_the_one_of_the_settings(environment: s
         mine["database"],
     )
     assert mine["password"] == {"env": "DAGSTER_PG_PASSWORD"}  # the variable that the chart sets
+    ledger = settings(environment)["platform"]["ledger"]["password"]["env"]
+    (datum,) = one(environment, "ExternalSecret", "ledger-postgresql")["spec"]["data"]
+    assert datum["secretKey"] == ledger
+
+
+@clusters
+def test_the_platform_lacks_a_right_that_it_uses(environment: str) -> None:
+    mine = load_settings((ROOT / "config" / f"{environment}.yaml").read_bytes(), f"config/{environment}.yaml")
+    assert isinstance(mine.jobs, ClusterJobsPlace)
+    for role, needed in (("llmops-jobs", rights_of_jobs(mine.jobs)), ("llmops-serving", rights_of_serving())):
+        rules = one(environment, "Role", role)["rules"]
+        granted = {
+            (verb, g, r)
+            for rule in rules
+            for verb in rule["verbs"]
+            for g in rule["apiGroups"]
+            for r in rule["resources"]
+        }
+        wanted = {
+            (right.verb, right.group, "/".join(filter(None, (right.resource, right.subresource)))) for right in needed
+        }
+        assert wanted - granted == set()
 
 
 def test_an_environment_has_no_values() -> None:

@@ -85,14 +85,14 @@ def test_a_monitor_that_watches_no_server(environment: str) -> None:
 
 @pytest.mark.parametrize("environment", ["staging", "production"])
 def test_a_queue_that_leads_nowhere(environment: str) -> None:
-    (queue,), (flavor,) = of_kind(environment, "ClusterQueue"), of_kind(environment, "ResourceFlavor")
+    (queue,), flavors = of_kind(environment, "ClusterQueue"), of_kind(environment, "ResourceFlavor")
     (local,) = of_kind(environment, "LocalQueue")
     assert local["spec"]["clusterQueue"] == queue["metadata"]["name"]
     spaces = [s["metadata"]["name"] for s in of_kind(environment, "Namespace")]
     assert queue["spec"]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] in spaces
     assert local["metadata"]["namespace"] in spaces
     for group in queue["spec"]["resourceGroups"]:
-        assert [f["name"] for f in group["flavors"]] == [flavor["metadata"]["name"]]
+        assert [f["name"] for f in group["flavors"]] == [flavor["metadata"]["name"] for flavor in flavors]
         for each in group["flavors"]:
             assert [resource["name"] for resource in each["resources"]] == group["coveredResources"]
 

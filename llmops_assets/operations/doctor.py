@@ -1,0 +1,194 @@
+"""Examining an environment end to end: everything that a release would need, before a release needs it.
+
+Each part is asked for itself and answers in a sentence; a part that fails keeps no other from being asked. What the
+settings do not name is not needed, and said to be so.
+"""
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from llmops_assets.operations.doctor_cluster import examine_cluster
+from llmops_core.doctor import Diagnosis, Health, judge_clock, judge_disk, judge_refusals
+from llmops_core.errors import EnvironmentLacks, LlmopsError, TransientError
+from llmops_core.job_settings import ClusterJobsPlace
+from llmops_core.platform_settings import Bucket, Postgres
+from resources.bucket_probe import try_bucket
+from resources.database_probe import try_database
+from resources.dvc_remotes import DvcRemotes
+from resources.git_program import GitProgram
+from resources.home import Home
+from resources.machine import free_bytes, is_free, lacking_programs, may_write
+from resources.object_store import NamedPlace
+from resources.platform_start import parts
+from resources.postgres import database_url
+from resources.secret_values import secret_value
+from resources.wiring import Platform, build_platform
+
+PROGRAMS = ("git", "ssh-keygen")
+
+Examined = Iterator[Diagnosis]
+
+
+def examine(home: Home) -> Examined:
+    """One diagnosis for each part, as each is known."""
+    file = f"config/{home.environment}.yaml"
+    try:
+        platform = build_platform(home)
+    except LlmopsError as error:
+        yield Diagnosis("settings", Health.FAILED, str(error), f"mend {file}: llmops validate")
+        yield from _machine(home)
+        return
+    yield Diagnosis("settings", Health.OK, f"{file} is valid")
+    for name, part in PARTS.items():
+        yield from asked(name, lambda part=part: part(platform))
+    yield from _machine(home)
+    yield from asked("ports", lambda: _ports(platform))
+    yield from examine_cluster(platform.settings)
+
+
+def asked(name: str, part: Callable[[], Examined], mend: str = "") -> Examined:
+    """What the part says; where it could not be asked, why."""
+    try:
+        yield from part()
+    except TransientError as error:
+        yield Diagnosis(name, Health.FAILED, str(error), mend or "see whether it runs, and can be reached from here")
+    except LlmopsError as error:
+        yield Diagnosis(name, Health.FAILED, str(error), mend or "see the message")
+
+
+def _repository(platform: Platform) -> Examined:
+    head = platform.source.head(None if platform.branch == "HEAD" else platform.branch)
+    yield Diagnosis("repository", Health.OK, f"{platform.branch} is at {head[:12]}")
+    for watched in platform.settings.repositories:
+        view = platform.at(watched.name)
+        look = ("ls-remote", "--exit-code", "--heads", watched.url, f"refs/heads/{view.branch}")
+        name = f"repository {watched.name}"
+        yield from asked(name, lambda watched=watched, look=look, name=name: _remote(GitProgram(watched), look, name))
+
+
+def _remote(git: GitProgram, look: tuple[str, ...], name: str) -> Examined:
+    git.run(*look)
+    yield Diagnosis(name, Health.OK, f"{look[-2]} has {look[-1].removeprefix('refs/heads/')}")
+
+
+def _data(platform: Platform) -> Examined:
+    bucket, remotes = platform.settings.platform.dvc_remote, DvcRemotes(platform.checkout)
+    if bucket is not None:
+        yield from _bucket("dvc remote", "platform.dvc_remote", bucket, platform)
+    elif not (name := remotes.default()):
+        found = "none: data is only in the cache of this machine"
+        yield Diagnosis("dvc remote", Health.NOT_NEEDED, found, "dvc remote add --default, before others need the data")
+    elif trouble := remotes.trouble():
+        yield Diagnosis("dvc remote", Health.FAILED, f"{name}: {trouble}", "mend .dvc/config or its credentials")
+    else:
+        yield Diagnosis("dvc remote", Health.OK, f"{name} answers")
+
+
+def _artifacts(platform: Platform) -> Examined:
+    yield from _bucket_or_folder("artifacts", "platform.artifacts", platform.settings.platform.artifacts, platform)
+
+
+def _job_store(platform: Platform) -> Examined:
+    if isinstance(platform.settings.jobs, ClusterJobsPlace):
+        yield from _bucket("job store", "jobs.store", platform.settings.jobs.store, platform)
+
+
+def _bucket_or_folder(name: str, field: str, bucket: Bucket | None, platform: Platform) -> Examined:
+    if bucket is not None:
+        yield from _bucket(name, field, bucket, platform)
+        return
+    place = platform.home.root / name
+    if may_write(place):
+        yield Diagnosis(name, Health.OK, f"the folder {place}")
+    else:
+        yield Diagnosis(
+            name, Health.FAILED, f"{place} cannot be written", "let this user write there, or set LLMOPS_HOME"
+        )
+
+
+def _bucket(name: str, field: str, bucket: Bucket, platform: Platform) -> Examined:
+    file = f"config/{platform.settings.name}.yaml"
+    tried = try_bucket(NamedPlace(file, field, bucket.uri, bucket.endpoint, bucket.region))
+    yield judge_refusals(name, bucket.uri, tried.refused)
+    if tried.skew_seconds is not None:
+        yield judge_clock(f"clock against {name}", tried.skew_seconds)
+
+
+def _ledger(platform: Platform) -> Examined:
+    yield from _database("ledger", platform.settings.platform.ledger, platform)
+
+
+def _dagster(platform: Platform) -> Examined:
+    yield from _database("dagster storage", platform.settings.platform.dagster, platform)
+
+
+def _database(name: str, database: Postgres | None, platform: Platform) -> Examined:
+    if database is None:
+        place = platform.home.root
+        verdict = Health.OK if may_write(place) else Health.FAILED
+        mend = "" if verdict is Health.OK else "let this user write there, or set LLMOPS_HOME"
+        yield Diagnosis(name, verdict, f"SQLite in {place}", mend)
+        return
+    version = try_database(database_url(database, os.environ))
+    yield Diagnosis(
+        name, Health.OK, f"PostgreSQL {version} at {database.host}, tables may be made in {database.database}"
+    )
+
+
+def _registry(platform: Platform) -> Examined:
+    server = platform.settings.platform.mlflow
+    if server is None:
+        yield Diagnosis("mlflow", Health.OK, "embedded: it starts with the platform")
+        return
+    headers = {"Authorization": f"Bearer {secret_value(server.token, os.environ)}"} if server.token else {}
+    page = f"{server.url.rstrip('/')}/api/2.0/mlflow/registered-models/search?max_results=1"
+    request = urllib.request.Request(page, headers=headers)  # noqa: S310 -- an address of the settings, http or https
+    try:
+        with urllib.request.urlopen(request, timeout=10):  # noqa: S310
+            yield Diagnosis("mlflow", Health.OK, f"{server.url} answers")
+    except urllib.error.HTTPError as error:
+        raise EnvironmentLacks(f"{server.url} answers {error.code}: see its token, and its allowed hosts") from None
+    except OSError as error:
+        raise TransientError(f"{server.url} cannot be reached: {getattr(error, 'reason', error)}") from None
+
+
+def _machine(home: Home) -> Examined:
+    lacking = lacking_programs(*PROGRAMS)
+    if lacking:
+        yield Diagnosis("programs", Health.FAILED, f"not installed: {', '.join(lacking)}", "install them")
+    else:
+        yield Diagnosis("programs", Health.OK, ", ".join(PROGRAMS))
+    yield judge_disk(str(home.root), free_bytes(home.root))
+
+
+def _ports(platform: Platform) -> Examined:
+    if platform.settings.serving.kind != "local":
+        yield Diagnosis("ports", Health.NOT_NEEDED, "nothing is served on this machine")
+        return
+    known = parts(platform)
+    taken = [f"{part.port} ({part.name})" for part in known if not is_free(part.port) and not part.answers()]
+    if taken:
+        mend = "end the program that holds them, or choose others with LLMOPS_PORT_BASE"
+        yield Diagnosis("ports", Health.FAILED, f"held by another program: {', '.join(taken)}", mend)
+    else:
+        running = sum(part.answers() for part in known)
+        found = f"from {platform.home.port_base}: free, or ours ({running} of {len(known)} parts answer)"
+        yield Diagnosis("ports", Health.OK, found)
+
+
+PARTS: dict[str, Callable[[Platform], Examined]] = {
+    "repository": _repository,
+    "dvc remote": _data,
+    "artifacts": _artifacts,
+    "job store": _job_store,
+    "ledger": _ledger,
+    "dagster storage": _dagster,
+    "mlflow": _registry,
+}
+
+
+def in_environment(home: Home, environment: str | None) -> Home:
+    return replace(home, environment=environment) if environment else home

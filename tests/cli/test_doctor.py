@@ -1,0 +1,73 @@
+"""`llmops doctor` of this machine, with its real parts."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Ended
+from tests.fakes.git_with_data import GitWithData
+
+Run = Callable[..., Ended]
+
+
+def verdicts(ended: Ended) -> dict[str, str]:
+    return {each["name"]: each["verdict"] for each in ended.json["diagnoses"]}
+
+
+def test_an_environment_that_can_run_was_called_ill(llmops: Run, clone: GitWithData) -> None:
+    ended = llmops("doctor", "--json")
+    found = verdicts(ended)
+    assert (ended.exit_code, ended.json["well"]) == (0, True), ended.output
+    assert found["kubernetes"] == "not needed"
+    assert {found[name] for name in ("settings", "repository", "artifacts", "ledger", "mlflow", "disk")} == {"ok"}
+    assert "All is well." in llmops("doctor").output
+
+
+def test_broken_settings_kept_the_machine_from_being_looked_at(llmops: Run, clone: GitWithData) -> None:
+    (clone.path / "config" / "local.yaml").write_text("name: local\n")
+    ended = llmops("doctor", "--json")
+    assert ended.exit_code == 1
+    found = verdicts(ended)
+    assert found["settings"] == "failed" and found["programs"] == "ok"
+
+
+def test_a_port_that_another_program_holds_was_called_free(
+    llmops: Run, monkeypatch: pytest.MonkeyPatch, clone: GitWithData
+) -> None:
+    import os
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", int(os.environ["LLMOPS_PORT_BASE"])))
+        other.listen()
+        ended = llmops("doctor", "--json")
+    assert (ended.exit_code, verdicts(ended)["ports"]) == (1, "failed")
+
+
+def test_a_state_folder_that_cannot_be_written_was_called_good(
+    llmops: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LLMOPS_HOME", str(tmp_path / "file"))
+    ended = llmops("doctor", "--json")
+    assert (ended.exit_code, verdicts(ended)["artifacts"], verdicts(ended)["ledger"]) == (1, "failed", "failed")
+
+
+def test_an_environment_that_does_not_exist_was_examined(llmops: Run) -> None:
+    ended = llmops("doctor", "--json", "--environment", "moon")
+    assert ended.exit_code == 1 and verdicts(ended)["settings"] == "failed"
+    assert "moon" in ended.json["diagnoses"][0]["found"]
+
+
+@pytest.mark.parametrize(
+    ("section", "verdict"), [("['remote \"store\"']\n    url = {store}\n", "ok"), ("", "failed")], ids=["there", "gone"]
+)
+def test_a_dvc_remote_that_cannot_be_asked_was_called_good(
+    llmops: Run, clone: GitWithData, tmp_path: Path, section: str, verdict: str
+) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    config = clone.path / ".dvc" / "config"
+    config.write_text("[core]\n    remote = store\n" + section.format(store=store))
+    assert verdicts(llmops("doctor", "--json"))["dvc remote"] == verdict

@@ -1,0 +1,134 @@
+"""`llmops doctor` of an environment on Kubernetes, against the stand-in of its API (tests/fakes/kubernetes_api.py)."""
+
+import base64
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from llmops_assets.operations.doctor_cluster import examine_cluster
+from llmops_core.doctor import Diagnosis, Health
+from llmops_core.settings import Settings, load_settings
+from tests.deploy.manifests import ROOT
+from tests.fakes import kubernetes_kinds as kinds
+from tests.fakes.image_registry import image_registry
+from tests.fakes.kubernetes_api import KubernetesApi
+from tests.fakes.ports import free_port
+
+SPACE = "llm-staging"
+LABEL = {"nvidia.com/gpu.product": "Tesla-V100-SXM2-32GB"}
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    with image_registry(free_port(), {"llmops/training:0.1.0"}, "robot:secret") as host:
+        yield host
+
+
+@pytest.fixture
+def settings(registry: str) -> Settings:
+    text = (ROOT / "config" / "staging.yaml").read_text()
+    return load_settings(text.replace("registry.llmops.example.com", registry).encode(), "config/staging.yaml")
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch, registry: str) -> Iterator[KubernetesApi]:
+    """A cluster on which everything was made as docs/kubernetes.md says."""
+    with KubernetesApi() as api:
+        monkeypatch.setenv("KUBECONFIG", api.kubeconfig)
+        api.create_namespace(SPACE)
+        api.nodes.add("gpu", gpus=2, labels=LABEL)
+        login = {"auths": {registry: {"auth": base64.b64encode(b"robot:secret").decode()}}}
+        config = base64.b64encode(json.dumps(login).encode()).decode()
+        put(api, "secrets", "v1", "Secret", "registry", data={".dockerconfigjson": config})
+        put(api, "secrets", "v1", "Secret", "llmops-jobs")
+        put(api, "serviceaccounts", "v1", "ServiceAccount", "llmops-job")
+        put(api, "localqueues", kinds.LOCAL_QUEUES.api_version, "LocalQueue", "training", spec={"clusterQueue": "q"})
+        put(api, "priorityclasses", "scheduling.k8s.io/v1", "PriorityClass", "llmops-training", value=1000)
+        yield api
+
+
+def put(api: KubernetesApi, plural: str, version: str, kind: str, name: str, **fields: object) -> None:
+    space = "" if kind == "PriorityClass" else SPACE
+    metadata = {"name": name} | ({"namespace": space} if space else {})
+    api.put(plural, {"apiVersion": version, "kind": kind, "metadata": metadata, **fields}, space)
+
+
+def examined(settings: Settings) -> dict[str, Diagnosis]:
+    return {each.name: each for each in examine_cluster(settings)}
+
+
+def test_a_cluster_that_has_everything_was_called_ill(api: KubernetesApi, settings: Settings) -> None:
+    found = examined(settings)
+    bad = [each for each in found.values() if each.verdict is not Health.OK]
+    assert bad == []
+    assert {"kubernetes", "a job", "gpus v100", "queue training", "image", "rights of serving"} <= found.keys()
+
+
+def test_looking_made_something(api: KubernetesApi, settings: Settings) -> None:
+    before = len(api.objects("jobs", SPACE))
+    examined(settings)
+    assert len(api.objects("jobs", SPACE)) == before
+    writes = {(method, path) for method, path in api.requests if method not in ("GET", "POST")}
+    assert writes == set()
+
+
+@pytest.mark.parametrize(
+    ("plural", "name", "diagnosis"),
+    [
+        ("secrets", "llmops-jobs", "secret llmops-jobs"),
+        ("serviceaccounts", "llmops-job", "account llmops-job"),
+        ("localqueues", "training", "queue training"),
+        ("priorityclasses", "llmops-training", "priority llmops-training"),
+    ],
+)
+def test_something_missing_was_called_there(
+    api: KubernetesApi, settings: Settings, plural: str, name: str, diagnosis: str
+) -> None:
+    api.faults.refuse(404, verb="get", resource=plural, name=name, times=None)
+    found = examined(settings)[diagnosis]
+    assert found.verdict is Health.FAILED and found.mend
+
+
+def test_a_place_that_is_not_shown_was_called_empty(api: KubernetesApi, settings: Settings) -> None:
+    api.faults.refuse(403, verb="get", resource="secrets", times=None)
+    api.faults.refuse(403, verb="list", resource="nodes", times=None)
+    found = examined(settings)
+    assert {found[name].verdict for name in ("secret llmops-jobs", "gpus", "image")} == {Health.UNKNOWN}
+
+
+def test_a_right_that_is_missing_was_called_given(api: KubernetesApi, settings: Settings) -> None:
+    api.faults.refuse(403, verb="delete", resource="jobs", times=None)
+    found = examined(settings)["rights of jobs"]
+    assert found.verdict is Health.FAILED and "delete jobs.batch" in found.found
+
+
+def test_a_namespace_that_nobody_made_was_called_ready(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    with KubernetesApi() as empty:
+        monkeypatch.setenv("KUBECONFIG", empty.kubeconfig)
+        found = examined(settings)
+    assert found["a job"].verdict is Health.FAILED and SPACE in found["a job"].found
+    assert found["gpus v100"].verdict is Health.FAILED
+
+
+def test_a_cluster_without_the_gateway_api_was_called_ready(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    with KubernetesApi(custom=()) as bare:
+        monkeypatch.setenv("KUBECONFIG", bare.kubeconfig)
+        found = examined(settings)
+    assert {found[f"kind {kind}"].verdict for kind in ("HTTPRoute", "LocalQueue")} == {Health.FAILED}
+    assert found["queue training"].verdict is Health.UNKNOWN
+
+
+def test_a_cluster_that_does_not_answer_was_called_well(api: KubernetesApi, settings: Settings) -> None:
+    with api.outage():
+        found = examined(settings)
+    assert found["kubernetes"].verdict is Health.FAILED and found["cluster"].verdict is Health.UNKNOWN
+
+
+def test_no_cluster_at_all_was_called_well(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: object
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/none")
+    assert examined(settings)["kubernetes"].verdict is Health.FAILED

@@ -1,0 +1,43 @@
+from collections.abc import Iterator
+
+import boto3
+import pytest
+
+from resources.bucket_probe import try_bucket
+from resources.object_store import NamedPlace
+from tests.fakes.ports import free_port
+from tests.fakes.s3_servers import CREDENTIALS, moto_server
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with moto_server() as address:
+        yield address
+
+
+def place(uri: str, endpoint: str) -> NamedPlace:
+    return NamedPlace("config/x.yaml", "platform.artifacts", uri, endpoint, "us-east-1")
+
+
+def test_the_trial_left_an_object_or_half_an_upload_behind(endpoint: str) -> None:
+    client = boto3.client("s3", endpoint_url=endpoint)
+    client.create_bucket(Bucket="models")
+    tried = try_bucket(place("s3://models/artifacts", endpoint))
+    assert tried.refused == dict.fromkeys(("list", "write", "read", "delete", "upload in parts", "end an upload"), "")
+    assert tried.skew_seconds is not None and abs(tried.skew_seconds) < 5
+    assert "Contents" not in client.list_objects_v2(Bucket="models")
+    assert not client.list_multipart_uploads(Bucket="models").get("Uploads")
+
+
+def test_a_bucket_that_is_not_there_was_called_good(endpoint: str) -> None:
+    tried = try_bucket(place("s3://nowhere/artifacts", endpoint))
+    assert "not there" in tried.refused["list"] and "not there" in tried.refused["write"]
+    assert "read" not in tried.refused  # nothing was written that could be read
+
+
+def test_a_store_that_is_down_was_called_good(endpoint: str) -> None:
+    tried = try_bucket(place("s3://models/artifacts", f"http://127.0.0.1:{free_port()}"))
+    assert all("could not be reached" in why for why in tried.refused.values())
+    assert tried.skew_seconds is None
