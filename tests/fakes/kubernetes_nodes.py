@@ -258,7 +258,8 @@ class Scheduler(Controller):
 
 def _scheduled(value: str, clock: Clock, reason: str = "", message: str = "") -> Json:
     told = condition_of("PodScheduled", value, clock, reason, message)
-    del told["observedGeneration"]
+    if value == "True":
+        del told["observedGeneration"]
     return told
 
 

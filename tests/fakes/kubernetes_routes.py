@@ -14,7 +14,7 @@ from tests.fakes.kubernetes_kinds import PODS, Kind
 from tests.fakes.kubernetes_store import Json, key_of
 from tests.fakes.kubernetes_validation import warnings_of
 from tests.fakes.kubernetes_verbs import Verbs
-from tests.fakes.kubernetes_watch import LogReader, Watches
+from tests.fakes.kubernetes_watch import LogReader, Watches, is_true
 
 VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.2", "platform": "linux/amd64", "goVersion": "go1.26.3"}
 
@@ -124,7 +124,7 @@ class Routes:
         if request.method == "GET":
             if place.subresource == "log":
                 return "log"
-            if request.query.get("watch") in ("true", "True", "1"):
+            if is_true(request.query.get("watch")):
                 return "watch"
             return "get" if place.name else "list"
         if request.method == "DELETE":

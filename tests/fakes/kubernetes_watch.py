@@ -76,9 +76,9 @@ class _Watch:
         self._labels = label_test(query.get("labelSelector", ""))
         self._fields = field_test(query.get("fieldSelector", ""), kind)
         self._from = query.get("resourceVersion", "")
-        self._initial = query.get("sendInitialEvents") == "true" or self._from in ("", "0")
-        self._end_told = query.get("sendInitialEvents") == "true"
-        self.wants_bookmarks = query.get("allowWatchBookmarks") in ("true", "True", "1")
+        self._initial = is_true(query.get("sendInitialEvents")) or self._from in ("", "0")
+        self._end_told = is_true(query.get("sendInitialEvents"))
+        self.wants_bookmarks = is_true(query.get("allowWatchBookmarks"))
         self._until = time.monotonic() + float(query.get("timeoutSeconds") or DEFAULT_SECONDS)
         self._position = int(self._from or 0)
 
@@ -135,6 +135,11 @@ def _line(how: str, found: Json) -> bytes:
     return json.dumps({"type": how, "object": found}).encode() + b"\n"
 
 
+def is_true(text: str | None) -> bool:
+    """As the server reads truth values; Python's client writes `True`."""
+    return text in ("1", "t", "T", "true", "TRUE", "True")
+
+
 class LogReader:
     """`GET …/pods/<name>/log`, at once or followed."""
 
@@ -147,12 +152,12 @@ class LogReader:
         pod = self._verbs.read(PODS, (namespace, name))
         container = self._container(pod, query.get("container", ""))
         uid = pod["metadata"]["uid"]
-        previous = query.get("previous") == "true"
+        previous = is_true(query.get("previous"))
         if previous:
             lines = self._logs.previous(uid, container)
             if lines is None:
                 raise bad_request(f'previous terminated container "{container}" in pod "{name}" not found')
-            return iter([shown(self._chosen(lines, query), query.get("timestamps") == "true")])
+            return iter([shown(self._chosen(lines, query), is_true(query.get("timestamps")))])
         self._check_started(pod, container)
         return self._lines(uid, container, query)
 
@@ -201,7 +206,7 @@ class LogReader:
         return chosen(lines, since, int(query["tailLines"]) if query.get("tailLines") else None)
 
     def _lines(self, uid: str, container: str, query: Query) -> Iterator[bytes]:
-        timestamps = query.get("timestamps") == "true"
+        timestamps = is_true(query.get("timestamps"))
         lines, more = self._logs.after(uid, container, 0)
         position = len(lines)
         first = shown(self._chosen(lines, query), timestamps)
@@ -210,7 +215,7 @@ class LogReader:
             return
         yield first
         generation = self._faults.watch_generation
-        while query.get("follow") == "true" and more and not self.closed:
+        while is_true(query.get("follow")) and more and not self.closed:
             if self._faults.watch_generation != generation or self._verbs.store.with_uid(uid) is None:
                 return
             with self._logs.changed:
