@@ -13,6 +13,7 @@ LLMOPS_CHECKPOINTS (a folder or s3://bucket/prefix, of this training alone) and 
 
 import json
 import os
+import re
 import secrets
 import signal
 import sys
@@ -36,6 +37,7 @@ PLACE_VARIABLE, INTERVAL_VARIABLE = "LLMOPS_CHECKPOINTS", "LLMOPS_CHECKPOINT_SEC
 DEFAULT_INTERVAL_SECONDS = 600.0
 KEPT = 2
 TENSORS, FIGURES = "state.safetensors", "figures.json"
+OWN_NAME = re.compile(r"\d{8}-[0-9a-f]{8}")  # serial number, and a word that no two processes share
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Checkpoints:
 
     def newest(self) -> State | None:
         """The last whole checkpoint of this training, if there is one. Says which, and why others were passed over."""
-        self._names = self._store.names()
+        self._names = self._own_names()
         state = None
         for name in reversed(self._names):
             with tempfile.TemporaryDirectory() as folder:
@@ -102,6 +104,13 @@ class Checkpoints:
             self._waited_seconds += time.monotonic() - started
             self._writing = None
 
+    def end(self) -> None:
+        """The training is over: nothing more is written, and what that cost is said."""
+        self.finish()
+        if self._written + self._failed:
+            share = self.as_report()["waited_percent"]
+            _say(f"{self._written} checkpoints; training stood still {share} % of its time for them")
+
     def as_report(self) -> dict[str, object]:
         """How many were written by this process, what share of its time training stood still for them."""
         seconds = max(time.monotonic() - self._begun, 1e-9)
@@ -114,17 +123,20 @@ class Checkpoints:
         }
 
     def _write(self, state: State) -> None:
+        from safetensors import SafetensorError
+
         started = time.monotonic()
         try:
             with tempfile.TemporaryDirectory() as folder:
-                name = self._put(state, Path(folder))
-            self._whole.append(name)
-            self._forget_old()
-        except (LlmopsError, OSError) as error:
+                self._whole.append(self._put(state, Path(folder)))
+            self._written += 1
+        except (LlmopsError, OSError, SafetensorError) as error:
             self._failed += 1
             _say(f"the checkpoint after step {state.step} is not whole: {error}")
-        else:
-            self._written += 1
+        try:
+            self._forget_old()
+        except (LlmopsError, OSError) as error:
+            _say(f"older checkpoints are still there: {error}")
         self._writing_seconds += time.monotonic() - started
 
     def _put(self, state: State, folder: Path) -> str:
@@ -136,7 +148,7 @@ class Checkpoints:
         files = {each.name: {"sha256": digest_of_file(each), "bytes": each.stat().st_size} for each in contents}
         manifest = {"training": self._identity, "step": state.step, "files": files}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        serial = max((int(each[:8]) for each in self._names if each[:8].isdecimal()), default=0) + 1
+        serial = max((int(each[:8]) for each in self._names), default=0) + 1
         name = f"{serial:08d}-{secrets.token_hex(4)}"
         self._names.append(name)
         self._store.write(name, {each.name: each for each in [*contents, folder / MANIFEST]})
@@ -144,9 +156,13 @@ class Checkpoints:
 
     def _forget_old(self) -> None:
         self._whole = self._whole[-KEPT:]
-        for name in self._store.names():
+        for name in self._own_names():
             if name not in self._whole:
                 self._store.remove(name)
+
+    def _own_names(self) -> list[str]:
+        """Whatever else lies in that place is none of ours, and stays."""
+        return [name for name in self._store.names() if OWN_NAME.fullmatch(name)]
 
     def _read(self, name: str, folder: Path) -> State:
         if not self._store.read(name, MANIFEST, folder / MANIFEST):

@@ -78,17 +78,15 @@ def prepared(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from recipes.devices import frozen_dtype
-    from recipes.low_rank import fold_adapters, fuse_adapters
+    from recipes.low_rank import quicken_adapters
 
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     dtype = frozen_dtype(device) if plan.lora else torch.float32
     model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=dtype, use_safetensors=True)
     tuned = with_adapters(model, plan.lora) if plan.lora else None
     model.to(device)  # type: ignore[arg-type] - a device is what it takes
-    if tuned is not None and device.type == "cuda":
-        fuse_adapters(tuned)
-    elif tuned is not None:
-        fold_adapters(tuned, plan.tokens_per_step)
+    if tuned is not None:
+        quicken_adapters(tuned, plan.tokens_per_step)
     return model, tuned, tokenizer
 
 

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 
 from llmops_core.errors import InputError, Problem
 from recipes.checkpoints import Checkpoints, asked_to_stop, stopped
-from recipes.devices import computing, halves
+from recipes.devices import computing, give_up_order, halves
 from recipes.packing import IGNORED, Batch, Document, batches
 from recipes.progress import Progress
 from recipes.ranks import ALONE, Ranks
@@ -114,10 +114,10 @@ def train(
             if checkpoints is not None and (stop or checkpoints.due()):
                 checkpoints.save(under_way.capture)
             if checkpoints is not None and stop:
-                checkpoints.finish()
+                checkpoints.end()
                 raise stopped(len(trained.losses), schedule.steps)
     if checkpoints is not None:
-        checkpoints.finish()
+        checkpoints.end()
     model.eval()
     return trained
 
@@ -151,14 +151,11 @@ def _take_step(
     """One step of all processes; whether one of them has been asked to stop."""
     trained, optimiser, step = under_way.trained, under_way.optimiser, len(under_way.trained.losses)
     batch = batch.to(model.device)
-    if under_way.quick is None:
-        under_way.quick = _quick_is_right(model, batch)
     draw_anew(schedule.seed, step, ranks.rank)
     for group in optimiser.param_groups:
         group["lr"] = schedule.rate_at(step)
-    with computing(model.device):
-        loss = (answer_loss if under_way.quick else whole_loss)(model, batch)
-    loss, stop = _backward(loss, batch, under_way, ranks, asked is not None and asked.is_set())
+    part = _gradients(model, under_way, batch)
+    loss, stop = _added_up(part, under_way, ranks, asked is not None and asked.is_set())
     norm = nn.utils.clip_grad_norm_(under_way.weights.values(), schedule.gradient_norm)
     taken = bool(torch.isfinite(norm))
     if taken:
@@ -176,16 +173,29 @@ def _take_step(
     return stop
 
 
-def _backward(loss: torch.Tensor, batch: Batch, under_way: Underway, ranks: Ranks, stop: bool) -> tuple[float, bool]:
+def _gradients(model: PreTrainedModel, under_way: Underway, batch: Batch) -> torch.Tensor:
+    """Gradients of this process's part of the step's mean loss; that part."""
+    try:
+        if under_way.quick is None:
+            under_way.quick = _quick_is_right(model, batch)
+        with computing(model.device):
+            loss = (answer_loss if under_way.quick else whole_loss)(model, batch)
+        part = loss if batch.learned_share == 1.0 else loss * batch.learned_share
+        part.backward()
+    except RuntimeError as error:
+        if not give_up_order(error):
+            raise
+        under_way.optimiser.zero_grad(set_to_none=True)
+        return _gradients(model, under_way, batch)
+    return part.detach()
+
+
+def _added_up(part: torch.Tensor, under_way: Underway, ranks: Ranks, stop: bool) -> tuple[float, bool]:
     """Gradients of the whole step; its loss, and whether any process shall stop."""
     if ranks.world == 1:
-        loss.backward()
-        return float(loss.detach()), stop
-    part = loss * batch.learned_share
-    part.backward()
-    said = torch.stack([part.detach().double(), torch.tensor(float(stop), dtype=torch.float64, device=part.device)])
-    gradients = [weight.grad for weight in under_way.weights.values() if weight.grad is not None]
-    ranks.add_up(gradients)
+        return float(part), stop
+    said = torch.stack([part.double(), torch.tensor(float(stop), dtype=torch.float64, device=part.device)])
+    ranks.add_up(weight.grad for weight in under_way.weights.values() if weight.grad is not None)
     ranks.add_up([said])
     whole, stops = said.tolist()
     return whole, stops > 0

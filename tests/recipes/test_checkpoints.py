@@ -131,6 +131,13 @@ def test_only_the_last_two_are_kept(tmp_path: Path, tiny_llama: Path) -> None:
     assert steps == [4, 5]
 
 
+def test_a_folder_that_was_there_before_was_thrown_away(tmp_path: Path, tiny_llama: Path) -> None:
+    for name in ("rows", "20261121", "20261121-release"):
+        (tmp_path / name).mkdir()
+    written_until(tiny_llama, kept_in(tmp_path), 3)
+    assert {"rows", "20261121", "20261121-release"} < {each.name for each in tmp_path.iterdir()}
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -189,6 +196,21 @@ def test_a_store_that_fails_cost_the_training(
     report = checkpoints.as_report()
     assert report["written"] == 0 and isinstance(report["failed"], int) and report["failed"] > 0
     assert "is not whole: no answer" in capsys.readouterr().err
+
+
+class Keeping(FolderStore):
+    def remove(self, name: str) -> None:
+        raise EnvironmentLacks("may not remove")
+
+
+def test_where_nothing_may_be_removed_whole_checkpoints_counted_as_failed(
+    tmp_path: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = Checkpoints(Keeping(tmp_path), "this one", 0.0)
+    written_until(tiny_llama, checkpoints, 4)
+    report = checkpoints.as_report()
+    assert (report["written"], report["failed"]) == (4, 0)
+    assert "older checkpoints are still there: may not remove" in capsys.readouterr().err
 
 
 def test_every_input_of_a_training_is_part_of_what_it_is(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from recipes.process import be_a_good_neighbour
 be_a_good_neighbour()
 
 import torch  # noqa: E402
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM  # noqa: E402
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel  # noqa: E402
 
 from recipes import devices, training_loop  # noqa: E402
 from recipes.finetune import merged, with_adapters  # noqa: E402
 from recipes.low_rank import fuse_adapters  # noqa: E402
-from recipes.packing import Document  # noqa: E402
+from recipes.packing import Batch, Document  # noqa: E402
 from recipes.progress import Progress, Silent  # noqa: E402
 from recipes.training_loop import Schedule, train  # noqa: E402
 
@@ -115,3 +115,31 @@ def test_gauges_are_read_once_for_each_report_that_goes_out(capsys: pytest.Captu
     for done in range(1, 101):
         progress.report(done, 100, loss=1.0)
     assert len(read) == 2 and "100/100 loss 1 gpu_percent 2" in capsys.readouterr().err
+
+
+def test_a_model_with_an_operation_of_no_fixed_order_could_not_be_trained(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As torch does on a GPU: it refuses such an operation while an order is asked for."""
+    exact, _ = learnt(tiny_llama, torch.float32)
+    plain = training_loop.answer_loss
+
+    def unordered(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+        if torch.are_deterministic_algorithms_enabled():
+            raise RuntimeError("histc_cuda does not have a deterministic implementation, but you set it")
+        return plain(model, batch)
+
+    monkeypatch.setattr(training_loop, "answer_loss", unordered)
+    torch.use_deterministic_algorithms(True)
+    try:
+        losses, _ = learnt(tiny_llama, torch.float32)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert losses == exact and "histc_cuda" in capsys.readouterr().err
+    monkeypatch.setattr(training_loop, "answer_loss", lambda model, batch: _fail("out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        learnt(tiny_llama, torch.float32)
+
+
+def _fail(message: str) -> torch.Tensor:
+    raise RuntimeError(message)
