@@ -30,6 +30,7 @@ from llmops_assets.sensors.arrivals import arrivals_sensor
 from llmops_assets.sensors.audits import audits
 from llmops_assets.sensors.dependents import dependents
 from llmops_assets.sensors.failures import failures, orphans
+from llmops_assets.sensors.jobs import reaper
 from llmops_assets.sensors.repository import repository, watching
 from llmops_core.errors import InputError
 from llmops_core.settings import Settings
@@ -55,6 +56,7 @@ def build(home: Home) -> Definitions:
         jobs=[release, audit, watch, take_arrivals],
         sensors=[
             *(repository, approvals, dependents, audits, failures, orphans),
+            *([reaper] if settings and settings.jobs.kind == "kubernetes" else []),
             *map(watching, settings.repositories if settings else ()),
             *(arrivals_sensor(place.name) for place in (settings.arrivals if settings else ())),
         ],

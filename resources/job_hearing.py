@@ -7,24 +7,22 @@ its event is written: a listener that dies between the two has shown it, and the
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from dagster import AssetExecutionContext, DagsterEvent, DagsterEventType, MetadataValue
-from dagster._core.events import EngineEventData
 from dagster_aws.pipes import PipesS3MessageReader
 
 from llmops_core.errors import TransientError
+from resources.job_run import WaitingRun
 from resources.job_transport import JobRecords, JobStore
 from resources.jobs import Progress, progress_line
 
-HEARD = "llmops/heard"
 KINDS = ("messages", "log")
 
 
 class Hearing:
-    """What the pods of attempt `number` of a job say, told to the run of `context`."""
+    """What the pods of attempt `number` of a job say, told to the run that waits."""
 
     def __init__(
         self,
@@ -33,14 +31,14 @@ class Hearing:
         number: int,
         job: str,
         recipe: str,
-        context: AssetExecutionContext,
+        run: WaitingRun,
         on_progress: Callable[[Progress], None],
         seconds: float,
     ) -> None:
         self._store, self._records, self._number, self._job, self._recipe = store, records, number, job, recipe
-        self._context, self._on_progress, self._seconds = context, on_progress, seconds
+        self._run, self._on_progress, self._seconds = run, on_progress, seconds
         self._reader = PipesS3MessageReader(bucket=store.bucket, client=store.client)
-        self._positions = dict(_heard(context, job))
+        self._positions = {(pod, kind): index for name, pod, kind, index in run.heard() if name == job}
         self._next = float("-inf")
         self._gpu: dict[str, float] = {}
 
@@ -68,9 +66,7 @@ class Hearing:
         if piece is None:
             return False
         said, progress = self._understood(piece) if kind == "messages" else (piece.rstrip("\n"), [])
-        metadata = {HEARD: MetadataValue.text(json.dumps([self._job, pod, kind, index]))}
-        told = EngineEventData(metadata=metadata)
-        DagsterEvent.engine_event(self._context.get_step_execution_context(), said, told)
+        self._run.show(said, heard=(self._job, pod, kind, index))
         self._positions[pod, kind] = index
         for each in progress:
             self._on_progress(each)
@@ -110,20 +106,3 @@ def _shown(method: str, params: Mapping[str, Any]) -> list[str]:
         raised = params["exception"]
         return [f"it ended with {raised.get('name')}: {raised.get('message')}".strip()]
     return [] if method in ("opened", "closed") else [f"{method}: {json.dumps(params)}"]
-
-
-def _heard(context: AssetExecutionContext, job: str) -> Iterator[tuple[tuple[str, str], int]]:
-    """((pod, kind), number) of the pieces of this job that the run's events show already, in their order."""
-    for entry in context.instance.all_logs(context.run.run_id, of_type=DagsterEventType.ENGINE_EVENT):
-        event = entry.dagster_event
-        value = event.engine_event_data.metadata.get(HEARD) if event is not None else None
-        if value is not None:
-            name, pod, kind, index = json.loads(str(value.value))
-            if name == job:
-                yield (pod, kind), int(index)
-
-
-def tell(context: AssetExecutionContext, message: str, metadata: Mapping[str, Any]) -> None:
-    """One event of the run with figures beside it."""
-    told = EngineEventData(metadata={name: MetadataValue.text(str(value)) for name, value in metadata.items()})
-    DagsterEvent.engine_event(context.get_step_execution_context(), message, told)

@@ -25,6 +25,7 @@ from dagster_pipes import PipesParams
 
 from llmops_core.errors import InputError, Problem, TransientError
 from llmops_core.job_manifest import Needs
+from llmops_core.job_orphans import GoingJob
 from llmops_core.job_outcomes import ERROR_OF_INPUT
 
 STOP_SECONDS = 20
@@ -70,6 +71,14 @@ class Jobs(ABC):
     def run(self, job: Job, context: AssetExecutionContext, on_progress: Callable[[Progress], None]) -> None:
         """Returns when `job.out` is there. Shows the recipe's words and progress in the run, and calls `on_progress`,
         perhaps from another thread, as it reports."""
+
+    def going(self) -> list[GoingJob]:
+        """Jobs that may outlive their run; none where they end with it."""
+        return []
+
+    def end(self, job: GoingJob, why: str) -> bool:
+        """Ends a job that nobody waits for, if it is still as it was read; False otherwise."""
+        return False
 
 
 class LocalJobs(Jobs):

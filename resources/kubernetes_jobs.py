@@ -15,21 +15,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
-from dagster import AssetExecutionContext, DagsterRunStatus
+from dagster import AssetExecutionContext
 from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.pipes.context import build_external_execution_context_data
 
 from llmops_core import job_manifest, job_names
 from llmops_core.errors import EnvironmentLacks, IntegrityError, LlmopsError, TransientError
 from llmops_core.job_manifest import Attempt
 from llmops_core.job_names import JobIdentity, identify
+from llmops_core.job_orphans import GoingJob
 from llmops_core.job_outcomes import ACTIONS, End, Outcome, is_finished, memory_for_next, ran_seconds
 from llmops_core.job_settings import ClusterJobsPlace
 from resources.job_attempt import AttemptWatch, judged
-from resources.job_hearing import Hearing, tell
+from resources.job_hearing import Hearing
 from resources.job_pod import VARIABLE, Order
+from resources.job_run import DagsterWaitingRun, WaitingRun
 from resources.job_transport import INPUT, OUTPUT, AttemptRecord, JobRecords, JobStore
 from resources.job_watch import JobWatch
 from resources.jobs import Job, Jobs, Progress, input_error
@@ -54,11 +56,7 @@ class _Work:
     records: JobRecords
     code: str
     inputs: dict[str, str]
-    context: AssetExecutionContext
-
-    @property
-    def run_id(self) -> str:
-        return self.context.run.run_id
+    run: WaitingRun
 
 
 class KubernetesJobs(Jobs):
@@ -77,21 +75,43 @@ class KubernetesJobs(Jobs):
         self._watch = JobWatch(api)
 
     def run(self, job: Job, context: AssetExecutionContext, on_progress: Callable[[Progress], None]) -> None:
-        work = self._sent(job, context)
+        self.run_for(job, DagsterWaitingRun(context), on_progress)
+
+    def run_for(self, job: Job, run: WaitingRun, on_progress: Callable[[Progress], None]) -> None:
+        work = self._sent(job, run)
         while (result := work.records.result()) is None:
             attempt = self._patiently(lambda: self._opened(work))
             end = self._followed(work, attempt, on_progress)
             self._act(work, attempt, end)
+        self._patiently(lambda: self._caught_up(work, result, on_progress))
         _take_out(work.store.fetch(OUTPUT, result["folder"]), job)
 
-    def _sent(self, job: Job, context: AssetExecutionContext) -> _Work:
+    def going(self) -> list[GoingJob]:
+        kinds = [JOBS, TRAIN_JOBS] if self._place.workload == "train_job" else [JOBS]
+        found = [each for kind in kinds for each in self._api.list(kind, job_names.SELECTOR)[0]]
+        return [_going(each) for each in found if not is_finished(each) and not _is_leaving(each)]
+
+    def end(self, job: GoingJob, why: str) -> bool:
+        """Deleted first, only as it was read: a run that takes it over meanwhile keeps it. Then written down."""
+        for kind in (JOBS, TRAIN_JOBS) if self._place.workload == "train_job" else (JOBS,):
+            found = self._api.get(kind, job.name)
+            if found is not None and self._api.delete(kind, job.name, job.uid, job.version):
+                metadata = found["metadata"]
+                store = JobStore(self._store_place, Path())  # nothing is sent or fetched
+                records = store.job(metadata["annotations"][job_names.FINGERPRINT_ANNOTATION])
+                number = int(metadata["labels"][f"{job_names.LABEL_DOMAIN}/attempt"])
+                records.ended(number, End(Outcome.CANCELLED, why), run_id=job.run_id)
+                return True
+        return False
+
+    def _sent(self, job: Job, run: WaitingRun) -> _Work:
         job.work.mkdir(parents=True, exist_ok=True)
         store = JobStore(self._store_place, job.work / "exchange")
         inputs = {name: store.send(INPUT, folder) for name, folder in job.inputs.items()}
         asked, order = job.asked, {"config": dict(job.config), "inputs": inputs}
         identity = identify(asked.model, asked.stage, job.recipe, asked.fingerprint, order)
         code = store.send_code(job.code, job.work / "code")
-        return _Work(job, identity, store, store.job(identity.fingerprint), code, inputs, context)
+        return _Work(job, identity, store, store.job(identity.fingerprint), code, inputs, run)
 
     def _opened(self, work: _Work) -> Attempt:
         """The attempt to follow, with a Job in the cluster: the newest that has no end yet, or a new one."""
@@ -102,15 +122,15 @@ class KubernetesJobs(Jobs):
             number = past[-1].number + 1 if past else 1
             intent = work.records.intend(number, self._intent(work, past))
         needs = replace(work.job.needs, memory_gb=float(intent["memory_gb"]))
-        attempt = Attempt(work.identity, number, work.run_id, needs, self._environment(work, number))
+        attempt = Attempt(work.identity, number, work.run.id, needs, self._environment(work, number))
         found = self._made(attempt)
-        if found["metadata"]["labels"].get(job_names.RUN_LABEL) == job_names.label_value(work.run_id):
+        if found["metadata"]["labels"].get(job_names.RUN_LABEL) == job_names.label_value(work.run.id):
             return attempt
         return attempt if self._taken_over(work, attempt, found) else self._opened(work)
 
     def _intent(self, work: _Work, past: list[AttemptRecord]) -> dict[str, Any]:
         wanted, ladder = work.job.needs.memory_gb, self._place.memory_ladder_gb
-        memory = memory_for_next([each.past for each in past], wanted, ladder, work.run_id)
+        memory = memory_for_next([each.past for each in past], wanted, ladder, work.run.id)
         if memory is None:
             largest = max(wanted, *ladder, 0)
             raise EnvironmentLacks(
@@ -119,10 +139,10 @@ class KubernetesJobs(Jobs):
             )
         return {
             **{"recipe": work.job.recipe, "config": dict(work.job.config), "inputs": work.inputs, "code": work.code},
-            **{"memory_gb": memory, "environment": dict(work.job.environment), "run_id": work.run_id},
+            **{"memory_gb": memory, "environment": dict(work.job.environment), "run_id": work.run.id},
             "distributed": work.job.recipe in DISTRIBUTED,
             "checkpoint_seconds": self._place.checkpoint_seconds,
-            "context": build_external_execution_context_data(work.context, None),
+            "context": work.run.pipes_context(),
         }
 
     def _environment(self, work: _Work, number: int) -> dict[str, str]:
@@ -158,32 +178,45 @@ class KubernetesJobs(Jobs):
             end = judged(self._api, self._kind(attempt), work.records, attempt, [])
             work.records.ended(attempt.number, end, run_id=found["metadata"]["labels"][job_names.RUN_LABEL])
             return False
-        mine = {job_names.RUN_LABEL: job_names.label_value(work.run_id)}
+        mine = {job_names.RUN_LABEL: job_names.label_value(work.run.id)}
         if not self._api.label(self._kind(attempt), found, mine):
             raise TransientError(f"{attempt.name} changed while it was taken over")
-        tell(work.context, f"{work.job.recipe} goes on in {attempt.name}, which another run had begun", {})
+        work.run.show(f"{work.job.recipe} goes on in {attempt.name}, which another run had begun")
         return True
 
     def _followed(self, work: _Work, attempt: Attempt, on_progress: Callable[[Progress], None]) -> End:
         """Waits until the attempt is over, shows what it says, and writes down how it ended."""
-        recipe, name, number = work.job.recipe, attempt.name, attempt.number
-        hearing = Hearing(
-            work.store, work.records, number, name, recipe, work.context, on_progress, self._report_seconds
-        )
+        name, number = attempt.name, attempt.number
+        hearing = self._hearing(work, number, on_progress)
         watched = AttemptWatch(self._api, self._kind(attempt), self._watch, work.records, attempt, self._place)
         try:
             with self._watch.watching(name):
                 while (end := self._patiently(watched.look)) is None:
                     hearing.listen(watched.uids)
                     if (trouble := watched.news()) is not None:
-                        work.context.log.warning(f"{name} waits: {trouble}")
+                        work.run.show(f"{name} waits: {trouble}")
                     watched.wait(min(1.0, self._report_seconds))
             self._patiently(lambda: hearing.finish(watched.uids))
         except (DagsterExecutionInterruptedError, KeyboardInterrupt) as interruption:
-            if isinstance(interruption, KeyboardInterrupt) or self._is_cancelled(work):
-                self._cancel(work, attempt, End(Outcome.CANCELLED, f"run {work.run_id} was cancelled"))
+            if isinstance(interruption, KeyboardInterrupt) or work.run.is_cancelled():
+                self._cancel(work, attempt, End(Outcome.CANCELLED, f"run {work.run.id} was cancelled"))
             raise
         return self._recorded(work, attempt, end, watched)
+
+    def _hearing(self, work: _Work, number: int, on_progress: Callable[[Progress], None]) -> Hearing:
+        name = job_names.job_name(work.identity, number)
+        seconds = self._report_seconds
+        return Hearing(work.store, work.records, number, name, work.job.recipe, work.run, on_progress, seconds)
+
+    def _caught_up(self, work: _Work, result: dict[str, Any], on_progress: Callable[[Progress], None]) -> None:
+        """The result was made while nobody followed: what its attempt said is shown now, and its end written down."""
+        number = int(result["attempt"])
+        (made,) = (each for each in work.records.attempts() if each.number == number)
+        if made.end is None:
+            self._hearing(work, number, on_progress).finish(())
+            end = End(Outcome.SUCCEEDED, "its result was published while nobody followed it")
+            work.records.ended(number, end, run_id=work.run.id, memory_gb=made.intent["memory_gb"])
+            work.run.show(f"{job_names.job_name(work.identity, number)} {end.outcome.value}: {end.reason}")
 
     def _recorded(self, work: _Work, attempt: Attempt, end: End, watched: AttemptWatch) -> End:
         seconds = ran_seconds(watched.pods, datetime.now(UTC))
@@ -191,12 +224,12 @@ class KubernetesJobs(Jobs):
         figures = {"seconds": round(seconds, 1), "gpu_seconds": round(gpu_seconds, 1), "cost": round(cost, 4)}
         recorded = self._patiently(
             lambda: work.records.ended(
-                attempt.number, end, run_id=work.run_id, memory_gb=attempt.needs.memory_gb, **figures
+                attempt.number, end, run_id=work.run.id, memory_gb=attempt.needs.memory_gb, **figures
             )
         )
         end = End(Outcome(recorded["outcome"]), recorded["reason"], recorded["last_words"])
         told = {"job": attempt.name, "outcome": end.outcome.value, "memory_gb": attempt.needs.memory_gb, **figures}
-        tell(work.context, f"{attempt.name} {end.outcome.value}: {end.reason}", told)
+        work.run.show(f"{attempt.name} {end.outcome.value}: {end.reason}", told)
         if not watched.stopped:
             self._patiently(lambda: self._delete(attempt))
         return end
@@ -215,21 +248,16 @@ class KubernetesJobs(Jobs):
         if action == "again":
             time.sleep(min(2.0 ** (attempt.number - 1) - 1, LONGEST_PAUSE_SECONDS))
 
-    def _is_cancelled(self, work: _Work) -> bool:
-        """A worker that is asked to end is not a run that is cancelled: its job goes on, and is found again."""
-        run = work.context.instance.get_run_by_id(work.run_id)
-        return run is None or run.status in (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED)
-
     def _cancel(self, work: _Work, attempt: Attempt, end: End) -> None:
         """Written down first; what fails here is left to the reaper."""
         try:
             found = self._api.get(self._kind(attempt), attempt.name)
-            mine = job_names.label_value(work.run_id)
+            mine = job_names.label_value(work.run.id)
             if found is not None and found["metadata"]["labels"].get(job_names.RUN_LABEL) == mine:
-                work.records.ended(attempt.number, end, run_id=work.run_id, memory_gb=attempt.needs.memory_gb)
+                work.records.ended(attempt.number, end, run_id=work.run.id, memory_gb=attempt.needs.memory_gb)
                 self._api.delete(self._kind(attempt), attempt.name, found["metadata"]["uid"])
         except LlmopsError as error:
-            work.context.log.warning(f"{attempt.name} could not be ended, the reaper will: {error}")
+            work.run.show(f"{attempt.name} could not be ended, the reaper will: {error}")
 
     def _delete(self, attempt: Attempt) -> None:
         found = self._api.get(self._kind(attempt), attempt.name)
@@ -247,6 +275,17 @@ class KubernetesJobs(Jobs):
                     raise
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS / 3)
+
+
+def _going(job: Manifest) -> GoingJob:
+    metadata = job["metadata"]
+    began = datetime.fromisoformat(metadata["creationTimestamp"].replace("Z", "+00:00")).timestamp()
+    run = metadata["labels"].get(job_names.RUN_LABEL, "")
+    return GoingJob(metadata["name"], run, began, metadata["uid"], metadata["resourceVersion"])
+
+
+def _is_leaving(job: Manifest) -> bool:
+    return job["metadata"].get("deletionTimestamp") is not None
 
 
 def _take_out(fetched: Any, job: Job) -> None:

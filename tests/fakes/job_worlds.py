@@ -7,7 +7,8 @@ processes of this machine, with a real exchange on an S3 server on loopback.
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +16,20 @@ from typing import Any
 
 import boto3
 from dagster import AssetExecutionContext, DagsterInstance, MaterializeResult, asset, materialize
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from llmops_core.errors import LlmopsError
 from llmops_core.job_manifest import Needs
 from llmops_core.job_settings import ClusterJobsPlace
+from resources.job_run import WaitingRun
 from resources.job_transport import JobStore
 from resources.jobs import Asked, Job, Jobs, LocalJobs, Progress
 from resources.kubernetes_api import KubernetesApi as Client
 from resources.kubernetes_jobs import KubernetesJobs
 from resources.object_store import NamedPlace
+from tests.fakes.job_pods import PlayedPod
 from tests.fakes.kubernetes_api import COMMAND, KubernetesApi
+from tests.fakes.memory_s3 import MemoryPlace
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE, BUCKET = "jobs", "llmops-jobs"
@@ -118,16 +123,49 @@ class World:
         ran.events += [entry.user_message for entry in self.instance.all_logs(done.run_id) if entry.user_message]
         return ran
 
-    def begin(self, recipe: str, door: Jobs | None = None, **config: Any) -> "Going":
-        return Going(self, recipe, door, config)
+
+class Killed(BaseException):
+    """What a worker meets that is killed: no handler of the program sees it."""
+
+
+class RunBook:
+    """The events of runs, in memory; `cancelled` holds the runs whose end somebody asked for."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, dict[str, Any], tuple[Any, ...]]] = []
+        self.cancelled: set[str] = set()
+
+    def messages(self, run: str) -> list[str]:
+        return [message for name, message, _, _ in self.events if name == run]
+
+
+class RecordingRun(WaitingRun):
+    def __init__(self, book: RunBook, run: str) -> None:
+        self._book, self._id = book, run
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    def show(self, message: str, figures: Mapping[str, Any] | None = None, heard: tuple[Any, ...] = ()) -> None:
+        self._book.events.append((self._id, message, dict(figures or {}), heard))
+
+    def heard(self) -> Iterator[tuple[Any, ...]]:
+        yield from (heard for name, _, _, heard in self._book.events if name == self._id and heard)
+
+    def is_cancelled(self) -> bool:
+        return self._id in self._book.cancelled
+
+    def pipes_context(self) -> Any:
+        return {"run_id": self._id}
 
 
 class Going:
-    """A run in another thread."""
+    """A worker in another thread."""
 
-    def __init__(self, world: World, recipe: str, door: Jobs | None, config: Mapping[str, Any]) -> None:
+    def __init__(self, work: Callable[[], Ran]) -> None:
         self._found: list[Ran] = []
-        self._thread = threading.Thread(target=lambda: self._found.append(world.run(recipe, door, **config)))
+        self._thread = threading.Thread(target=lambda: self._found.append(work()), daemon=True)
         self._thread.start()
 
     def ended(self, timeout_seconds: float = 30) -> Ran:
@@ -149,7 +187,9 @@ class ClusterWorld(World):
                 **{"ephemeral_storage_gb": 1.0, **fields},
             }
         )
-        self.store_place = NamedPlace("config", "jobs.store", self.place.store.uri, s3, "us-east-1")
+        kind = NamedPlace if s3.startswith("http") else MemoryPlace
+        self.store_place = kind("config", "jobs.store", self.place.store.uri, s3, "us-east-1")
+        self.book = RunBook()
         super().__init__(root)
 
     def door(self) -> KubernetesJobs:
@@ -158,6 +198,41 @@ class ClusterWorld(World):
 
     def store(self) -> JobStore:
         return JobStore(self.store_place, self.root / "looked")
+
+    def follow(
+        self,
+        recipe: str = "speaks",
+        run: str = "run",
+        door: KubernetesJobs | None = None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        gpus: tuple[int, str | None] = (0, None),
+        **config: Any,
+    ) -> Ran:
+        """A worker's whole life, without Dagster: follows the job for a run, to its end or the worker's."""
+        self._runs += 1
+        work = self.root / f"work-{self._runs}"
+        ran = Ran(work / "out", run)
+        job = self.job(recipe, work, config or None, gpu_count=gpus[0], gpu_type=gpus[1])
+        try:
+            (door or self.door()).run_for(job, RecordingRun(self.book, run), on_progress)
+        except (LlmopsError, Killed, KeyboardInterrupt, DagsterExecutionInterruptedError) as error:
+            ran.errors.append(error)
+        ran.events = self.book.messages(run)
+        return ran
+
+    def following(self, **asked: Any) -> "Going":
+        return Going(lambda: self.follow(**asked))
+
+    def pod(self, attempt: int = 1, timeout_seconds: float = 10) -> PlayedPod:
+        """The pod of this attempt, when it runs."""
+        until = time.monotonic() + timeout_seconds
+        while time.monotonic() < until:
+            for pod in self.api.objects("pods", NAMESPACE):
+                number = pod["metadata"]["labels"].get("llmops.dev/attempt")
+                if number == str(attempt) and pod["status"].get("phase") == "Running":
+                    return PlayedPod(self.api, pod, self.store_place, self.root / "pods")
+            time.sleep(0.005)
+        raise TimeoutError(f"no pod of attempt {attempt} runs")
 
     @property
     def job_objects(self) -> list[dict[str, Any]]:

@@ -1,0 +1,278 @@
+"""The Kubernetes door beside what clusters do to jobs: on the API's stand-in, with pods that tests play."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
+from kubernetes.client import BatchV1Api
+
+from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, TransientError
+from llmops_core.job_names import RUN_LABEL
+from resources import job_attempt
+from resources.kubernetes_api import JOBS, PODS
+from tests.fakes import job_worlds
+from tests.fakes.job_worlds import NAMESPACE, ClusterWorld, Going, Killed, Ran
+from tests.fakes.kubernetes_api import KubernetesApi
+from tests.fakes.kubernetes_kinds import JOBS as STORED_JOBS
+from tests.fakes.memory_s3 import MemoryS3
+
+GPUS = {"a100": {"node_selector": {"gpu": "a100"}, "price_per_hour": 3600.0}}
+
+
+@pytest.fixture
+def cluster() -> Iterator[KubernetesApi]:
+    with KubernetesApi() as api:
+        api.create_namespace(NAMESPACE)
+        yield api
+
+
+@pytest.fixture
+def world(cluster: KubernetesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterWorld]:
+    """A namespace without jobs, and a store of its own; no pause is long."""
+    monkeypatch.setattr(job_worlds, "REPORT_SECONDS", 0.02)
+    monkeypatch.setattr("resources.kubernetes_jobs.LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("resources.job_watch.JOBS_LIST_SECONDS", 0.1)
+    MemoryS3(tmp_path.name)
+    yield ClusterWorld(tmp_path, cluster, tmp_path.name, gpus=GPUS)
+
+
+def finished(world: ClusterWorld, attempt: int, going: Going) -> Ran:
+    """The attempt's pod makes its result and ends."""
+    pod = world.pod(attempt)
+    pod.publishes({"answer.txt": "42"})
+    pod.ends()
+    return going.ended()
+
+
+def outcomes(world: ClusterWorld) -> list[str]:
+    """Of all attempts, in order, as they are written down."""
+    (fingerprint,) = {each["metadata"]["annotations"]["llmops.dev/fingerprint"] for each in world.job_objects} or {""}
+    attempts = world.store().job(fingerprint).attempts()
+    return [each.end["outcome"] if each.end else "open" for each in attempts]
+
+
+def until(true: Callable[[], bool], timeout_seconds: float = 10) -> None:
+    end = time.monotonic() + timeout_seconds
+    while not true():
+        assert time.monotonic() < end, "it does not come about"
+        time.sleep(0.005)
+
+
+def succeeded(ran: Ran) -> bool:
+    return ran.errors == [] and (ran.out / "answer.txt").read_text() == "42"
+
+
+LOSSES: dict[str, tuple[Callable[[KubernetesApi, Any], None], str]] = {
+    "preempted": (lambda api, pod: api.kubelet.preempt(pod), "preempted"),
+    "evicted": (lambda api, pod: api.kubelet.evict(pod), "evicted"),
+    "drained": (lambda api, pod: api.kubelet.drain(pod), "evicted"),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_the_cluster_took_was_not_done_again(world: ClusterWorld, loss: str) -> None:
+    take, outcome = LOSSES[loss]
+    going = world.following()
+    until(lambda: world.api.watches.open > 0)
+    take(world.api, world.pod().pod)
+    assert succeeded(finished(world, 2, going))
+    assert outcomes(world) == [outcome, "succeeded"]
+
+
+def test_a_lost_node_was_waited_for_for_ever(world: ClusterWorld) -> None:
+    world.api.nodes.add("spot", gpus=8, labels={"gpu": "a100"})
+    going = world.following(gpus=(1, "a100"))
+    assert world.pod().pod["spec"]["nodeName"] == "spot"
+    world.api.nodes.remove("spot")
+    world.api.nodes.add("spot-2", gpus=8, labels={"gpu": "a100"})
+    assert succeeded(finished(world, 2, going))
+    assert outcomes(world) == ["node_lost", "succeeded"]
+    world.api.nodes.remove("spot-2")
+
+
+def test_a_node_that_never_answers_held_the_job(world: ClusterWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pod is marked for deletion and stays, since no kubelet ends it."""
+    monkeypatch.setattr(job_attempt, "STUCK_SECONDS", -1000.0)
+    world.api.nodes.add("mute", gpus=8, labels={"gpu": "a100"})
+    going = world.following(gpus=(1, "a100"))
+    world.pod()
+    world.api.nodes.lose("mute")
+    world.api.settle()
+    world.api.clock.advance(301)
+    world.api.nodes.add("other", gpus=8, labels={"gpu": "a100"})
+    assert succeeded(finished(world, 2, going))
+    assert outcomes(world) == ["node_lost", "succeeded"]
+    for name in ("mute", "other"):
+        world.api.nodes.remove(name)
+
+
+def test_a_deleted_pod_was_waited_for_for_ever(world: ClusterWorld) -> None:
+    going = world.following()
+    pod = world.pod().pod
+    world.client.delete(PODS, pod["metadata"]["name"], pod["metadata"]["uid"])
+    (error,) = going.ended().errors
+    assert isinstance(error, TransientError) and "pod_deleted" in str(error)
+
+
+def test_a_deleted_job_was_waited_for_for_ever(world: ClusterWorld) -> None:
+    going = world.following()
+    world.pod()
+    (job,) = world.job_objects
+    world.client.delete(JOBS, job["metadata"]["name"], job["metadata"]["uid"])
+    (error,) = going.ended().errors
+    assert isinstance(error, TransientError) and ("lost" in str(error) or "pod_deleted" in str(error))
+
+
+def test_memory_did_not_follow_the_ladder(world: ClusterWorld) -> None:
+    world.place = world.place.model_copy(update={"memory_ladder_gb": (0.4, 1.0)})
+    going = world.following()
+    for attempt, limit in ((1, "500M"), (2, "1000M")):
+        pod = world.pod(attempt)
+        assert pod.pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == limit
+        pod.ends(137, "OOMKilled", says=False)
+    (error,) = going.ended().errors
+    assert isinstance(error, EnvironmentLacks) and "memory_ladder_gb" in str(error) and "1 GB" in str(error)
+    assert outcomes(world) == ["out_of_memory", "out_of_memory"]
+
+
+def test_an_image_that_is_not_there_was_waited_for_for_ever(world: ClusterWorld) -> None:
+    world.api.kubelet.missing_images.add(world.place.image)
+    (error,) = world.following().ended().errors
+    assert isinstance(error, EnvironmentLacks) and "image_not_pulled" in str(error) and "not found" in str(error)
+    world.api.settle()
+    assert all(job["metadata"].get("deletionTimestamp") for job in world.job_objects)
+
+
+def test_why_no_node_fits_was_not_told(world: ClusterWorld) -> None:
+    going = world.following(gpus=(1, "a100"))
+    (error,) = going.ended().errors
+    assert isinstance(error, EnvironmentLacks) and "unschedulable" in str(error) and "selector" in str(error)
+    assert [event for event in world.book.messages("run") if "waits: Unschedulable" in event]
+
+
+def test_a_job_past_its_deadline_was_called_a_crash(world: ClusterWorld) -> None:
+    going = world.following()
+    world.pod()
+    world.api.clock.advance(world.place.deadline_seconds + 1)
+    (error,) = going.ended().errors
+    assert isinstance(error, EnvironmentLacks) and "deadline_exceeded" in str(error)
+
+
+def test_an_error_of_the_input_was_tried_again_on_the_cluster(world: ClusterWorld) -> None:
+    going = world.following()
+    world.pod().ends(1, last_words="reading\nrows.jsonl: line 3 is no object")
+    (error,) = going.ended().errors
+    assert isinstance(error, InputError) and error.problems[0].message == "rows.jsonl: line 3 is no object"
+    assert len(world.job_objects) == 1
+
+
+def dies(*_: Any) -> None:
+    raise Killed
+
+
+def test_a_retried_step_started_another_job_or_repeated_its_log(world: ClusterWorld) -> None:
+    first = world.following(on_progress=dies)
+    pod = world.pod()
+    pod.prints("one\n")
+    pod.reports(1, 3)
+    assert isinstance(first.ended().errors[0], Killed)
+    pod.prints("two\n")
+    second = world.following()
+    pod.prints("three\n")
+    assert succeeded(finished(world, 1, second))
+    told = world.book.messages("run")
+    assert [told.count(line) for line in ("one", "two", "three")] == [1, 1, 1] and len(world.job_objects) == 1
+    assert [line for line in told if line in ("one", "two", "three")] == ["one", "two", "three"]
+    assert told.count("speaks 1/3, loss 0.5, 1 s left") == 1
+
+
+def test_a_new_run_started_another_job_beside_one_that_goes_on(world: ClusterWorld) -> None:
+    first = world.following(on_progress=dies)
+    pod = world.pod()
+    pod.prints("one\n")
+    pod.reports(1, 3)
+    first.ended()
+    second = world.following(run="second")
+    until(lambda: "goes on in" in "".join(world.book.messages("second")))
+    ran = finished(world, 1, second)
+    assert succeeded(ran) and "one" in ran.events
+    (job,) = world.job_objects
+    assert job["metadata"]["labels"][RUN_LABEL] == "second"
+
+
+def test_a_new_run_was_given_the_old_failure(world: ClusterWorld) -> None:
+    first = world.following(on_progress=dies)
+    pod = world.pod()
+    pod.reports(1, 3)
+    first.ended()
+    pod.ends(9)
+    world.api.settle()
+    assert succeeded(finished(world, 2, world.following(run="second")))
+    assert outcomes(world) == ["crashed", "succeeded"]
+
+
+def test_a_failure_that_nobody_wrote_down_was_lost_to_the_same_run(world: ClusterWorld) -> None:
+    first = world.following(on_progress=dies)
+    pod = world.pod()
+    pod.reports(1, 3)
+    first.ended()
+    pod.ends(9)
+    world.api.settle()
+    (error,) = world.follow().errors
+    assert isinstance(error, TransientError) and "exit code 9" in str(error) and len(world.job_objects) == 1
+    assert succeeded(finished(world, 2, world.following()))
+
+
+def test_a_result_was_made_twice(world: ClusterWorld) -> None:
+    assert succeeded(finished(world, 1, world.following()))
+    before = len(world.api.requests)
+    assert succeeded(world.follow(run="second"))
+    assert len(world.api.requests) == before
+
+
+def test_a_result_was_lost_with_its_pod(world: ClusterWorld) -> None:
+    going = world.following()
+    pod = world.pod()
+    pod.publishes({"answer.txt": "42"})
+    pod.ends(137, "OOMKilled", says=False)
+    assert succeeded(going.ended()) and outcomes(world) == ["succeeded"]
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_a_cancelled_run_left_its_job_or_a_stopped_worker_ended_it(world: ClusterWorld, cancelled: bool) -> None:
+    def stop(*_: Any) -> None:
+        if cancelled:
+            world.book.cancelled.add("run")
+        raise DagsterExecutionInterruptedError
+
+    going = world.following(on_progress=stop)
+    world.pod().reports(1, 3)
+    assert isinstance(going.ended().errors[0], DagsterExecutionInterruptedError)
+    world.api.settle()
+    left = [job for job in world.job_objects if not job["metadata"].get("deletionTimestamp")]
+    assert len(left) == (0 if cancelled else 1)
+
+
+def test_a_job_in_a_queue_was_given_up(world: ClusterWorld) -> None:
+    world.place = world.place.model_copy(update={"queue": "gpus", "pending_seconds": 0})
+    going = world.following()
+    until(lambda: "waits: in the queue gpus" in "".join(world.book.messages("run")))
+    (job,) = world.job_objects
+    BatchV1Api(world.api.client()).patch_namespaced_job(
+        job["metadata"]["name"], NAMESPACE, {"spec": {"suspend": False}}
+    )
+    assert succeeded(finished(world, 1, going))
+
+
+def test_the_name_of_other_work_was_taken_for_ours(world: ClusterWorld) -> None:
+    going = world.following(on_progress=dies)
+    world.pod().reports(1, 3)
+    going.ended()
+    (job,) = world.job_objects
+    other = {**job["metadata"], "annotations": {"llmops.dev/fingerprint": "0" * 64}}
+    world.api.store.put(STORED_JOBS, {**job, "metadata": other})
+    (error,) = world.follow().errors
+    assert isinstance(error, IntegrityError) and "other work" in str(error)
