@@ -144,6 +144,7 @@ def judged(api: KubernetesApi, kind: Kind, records: JobRecords, attempt: Attempt
         job = _settled(api, kind, attempt.name, job)  # the job's own word explains why its pods were deleted
     found = [each for each in (job, *pods) if each is not None]
     events = [event for each in found for event in _events(api, each)]
+    events += [] if pods else _events_of_vanished_pods(api, attempt.name)
     said = records.said(attempt.number)
     end = classify(Evidence(job, pods, events, said, has_result=records.result() is not None))
     if end.last_words or end.outcome is Outcome.SUCCEEDED or not pods:
@@ -159,6 +160,12 @@ def _settled(api: KubernetesApi, kind: Kind, name: str, job: Manifest | None) ->
         time.sleep(0.2)
         job = api.get(kind, name)
     return job
+
+
+def _events_of_vanished_pods(api: KubernetesApi, name: str) -> list[Manifest]:
+    """Events outlive their pods, of which only the beginning of the name is known."""
+    found, _ = api.list(EVENTS, fields="involvedObject.kind=Pod")
+    return [event for event in found if event["involvedObject"]["name"].startswith(f"{name}-")]
 
 
 def _events(api: KubernetesApi, about: Manifest) -> list[Manifest]:

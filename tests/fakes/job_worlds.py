@@ -168,6 +168,10 @@ class Going:
         self._thread = threading.Thread(target=lambda: self._found.append(work()), daemon=True)
         self._thread.start()
 
+    @property
+    def goes(self) -> bool:
+        return self._thread.is_alive()
+
     def ended(self, timeout_seconds: float = 30) -> Ran:
         self._thread.join(timeout_seconds)
         assert not self._thread.is_alive(), "the run does not end"

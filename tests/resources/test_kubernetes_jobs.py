@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from llmops_core.job_names import RUN_LABEL
 from resources import job_attempt
 from resources.kubernetes_api import JOBS, PODS
 from tests.fakes import job_worlds
+from tests.fakes.job_pods import PlayedPod
 from tests.fakes.job_worlds import NAMESPACE, ClusterWorld, Going, Killed, Ran
 from tests.fakes.kubernetes_api import KubernetesApi
 from tests.fakes.kubernetes_kinds import JOBS as STORED_JOBS
@@ -276,3 +278,75 @@ def test_the_name_of_other_work_was_taken_for_ours(world: ClusterWorld) -> None:
     world.api.store.put(STORED_JOBS, {**job, "metadata": other})
     (error,) = world.follow().errors
     assert isinstance(error, IntegrityError) and "other work" in str(error)
+
+
+def test_the_reaper_left_a_job_or_ended_one_that_was_taken_over(world: ClusterWorld) -> None:
+    first = world.following(on_progress=dies)
+    world.pod().reports(1, 3)
+    first.ended()
+    door = world.door()
+    (job,) = door.going()
+    assert job.run_id == "run" and not door.end(replace(job, version="1"), "changed meanwhile")
+    assert door.end(job, "run run is over") and not door.end(job, "again")
+    world.api.settle()
+    assert door.going() == [] and outcomes(world) in (["cancelled"], [])
+    assert succeeded(finished(world, 2, world.following(run="second")))
+
+
+def test_an_outage_of_the_cluster_ended_a_job_that_went_on(world: ClusterWorld) -> None:
+    going = world.following()
+    pod = world.pod()
+    with world.api.outage():
+        pod.prints("said while nobody could ask\n")
+        time.sleep(0.3)
+    assert succeeded(finished(world, 1, going)) and "said while nobody could ask" in going.ended().events
+    assert len(world.job_objects) == 1
+
+
+FAULTS: dict[str, Callable[[KubernetesApi], None]] = {
+    "a lost answer to create": lambda api: api.faults.lose_answer(verb="create", resource="jobs"),
+    "errors": lambda api: api.faults.refuse(500, times=3),
+    "too many requests": lambda api: api.faults.refuse(429, times=2),
+    "a slow list": lambda api: api.faults.slow(0.3, verb="list"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_api_became_one_of_the_job(world: ClusterWorld, fault: str) -> None:
+    FAULTS[fault](world.api)
+    assert succeeded(finished(world, 1, world.following()))
+    assert len(world.job_objects) == 1 and world.api.faults.served
+
+
+def test_a_watch_that_was_cut_or_expired_was_the_last(world: ClusterWorld) -> None:
+    going = world.following()
+    world.pod()
+    until(lambda: world.api.watches.open > 0)
+    world.api.forget_history()
+    world.api.faults.drop_watches()
+    until(lambda: world.api.watches.opened > 1)
+    assert succeeded(finished(world, 1, going))
+
+
+def test_rights_that_are_missing_were_waited_for(world: ClusterWorld) -> None:
+    world.api.faults.refuse(403, verb="create", resource="jobs", times=None)
+    (error,) = world.follow().errors
+    assert isinstance(error, EnvironmentLacks) and "give the platform this right" in str(error)
+
+
+def test_a_field_that_the_server_does_not_know_was_dropped_in_silence(world: ClusterWorld) -> None:
+    with pytest.raises(InputError, match="surprise"):
+        world.client.create(JOBS, {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}, "surprise": 1})
+    assert all("fieldValidation=Strict" in path for method, path in world.api.requests if method in ("POST", "PATCH"))
+
+
+def test_every_job_had_a_watch_of_its_own(world: ClusterWorld) -> None:
+    door = world.door()
+    going = [world.following(door=door, number=number) for number in range(8)]
+    until(lambda: len([pod for pod in world.api.objects("pods", NAMESPACE) if pod["status"].get("startTime")]) == 8)
+    assert world.api.watches.opened == 1
+    for pod in world.api.objects("pods", NAMESPACE):
+        played = PlayedPod(world.api, pod, world.store_place, world.root / "pods")
+        played.publishes({"answer.txt": "42"})
+        played.ends()
+    assert all(succeeded(each.ended()) for each in going) and world.api.watches.opened == 1
