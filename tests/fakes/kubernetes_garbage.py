@@ -7,9 +7,11 @@ from tests.fakes.kubernetes_clock import parsed
 from tests.fakes.kubernetes_deletion import FOREGROUND, ORPHAN, Deletion
 from tests.fakes.kubernetes_engine import Controller
 from tests.fakes.kubernetes_jobs import condition
-from tests.fakes.kubernetes_kinds import EVENTS, JOBS, NAMESPACES, Kind
+from tests.fakes.kubernetes_kinds import EVENTS, JOBS, NAMESPACES, SERVICE_ACCOUNTS, Kind
 from tests.fakes.kubernetes_store import Change, Json, Key, key_of, owners_of
 from tests.fakes.kubernetes_verbs import Verbs
+
+ACCOUNT = {"apiVersion": "v1", "kind": "ServiceAccount"}
 
 
 class GarbageCollector(Controller):
@@ -94,7 +96,10 @@ class NamespaceController(Controller):
 
     def reconcile(self, key: Key) -> float | None:
         home = self._store.get(NAMESPACES, key)
-        if home is None or "deletionTimestamp" not in home["metadata"]:
+        if home is None:
+            return None
+        if "deletionTimestamp" not in home["metadata"]:
+            self._furnish(key[1])
             return None
         left = 0
         for kind in sorted(self._kinds, key=lambda kind: kind == EVENTS):
@@ -105,6 +110,11 @@ class NamespaceController(Controller):
         if not left:
             self._store.remove(NAMESPACES, key)
         return None
+
+    def _furnish(self, name: str) -> None:
+        """Every namespace has an account for pods that name none."""
+        if self._store.get(SERVICE_ACCOUNTS, (name, "default")) is None:
+            self._verbs.create(SERVICE_ACCOUNTS, name, {**ACCOUNT, "metadata": {"name": "default"}})
 
 
 class TimeToLive(Controller):
