@@ -4,8 +4,9 @@ On CUDA, products are computed in bfloat16 (autocast); trained weights, their op
 Weights that are frozen are held in bfloat16. A GPU without bfloat16 (V100) computes all in float32, since float16 would
 need its losses scaled. On a processor everything is float32 (bfloat16 was measured to be slower there).
 
-Where the activations of a step would take more than half of the free memory, they are computed again in the backward
-pass instead of kept (gradient checkpointing): a third more work, a fraction of the memory.
+Where the activations of a step would take more than half of the memory that is left, they are computed again in the
+backward pass instead of kept (gradient checkpointing): a third more work, a fraction of the memory. A step that still
+does not fit is computed in parts (training_loop.py).
 
 MFU, model FLOPs utilisation, is Chowdhery et al. 2022 (PaLM), appendix B, without its attention term: per token 2
 operations for each weight in the forward pass, 2 in the backward pass, and 2 more for each weight that is trained. What
@@ -44,6 +45,9 @@ PEAKS = {
 # gated feed-forward parts keep more).
 KEPT_WIDTHS, KEPT_FEED_FORWARDS, NUMBER_BYTES = 16, 4, 2
 ACTIVATIONS_SHARE = 0.5
+# And what else a step needs: for each trained weight its gradient and two means, for each token's logits the half-sized
+# ones, float32 ones and their gradient.
+TRAINED_BYTES, LOGIT_BYTES = 12, 10
 
 
 def choose_device() -> torch.device:
@@ -111,7 +115,9 @@ def fit_into_memory(model: PreTrainedModel, tokens: int) -> bool:
     if device.type != "cuda" or not model.supports_gradient_checkpointing:
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    if activation_bytes(model, tokens) <= ACTIVATIONS_SHARE * free:
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    needed = TRAINED_BYTES * trained + LOGIT_BYTES * tokens * model.config.get_text_config().vocab_size
+    if activation_bytes(model, tokens) <= ACTIVATIONS_SHARE * (free - needed):
         return False
     recompute(model)
     return True

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 IGNORED = -100
+TENSORS = ("tokens", "positions", "targets", "owners")
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,20 @@ class Batch:
         causal = torch.ones(width, width, dtype=torch.bool, device=self.owners.device).tril()
         return ((self.owners[:, :, None] == self.owners[:, None, :]) & causal)[:, None]
 
+    def parts(self, number: int) -> "list[Batch]":
+        """The same in so many parts, each with its share; one is the batch itself."""
+        if number == 1:
+            return [self]
+        learned = (self.targets != IGNORED).sum(1)
+        parts: list[Batch] = []
+        for first in range(number):
+            tensors = {name: getattr(self, name)[first::number] for name in TENSORS}
+            share = float(learned[first::number].sum() / learned.sum())
+            parts.append(replace(self, **tensors, learned_share=self.learned_share * share))
+        return parts
+
     def to(self, device: torch.device) -> "Batch":
-        moved = {name: getattr(self, name).to(device) for name in ("tokens", "positions", "targets", "owners")}
+        moved = {name: getattr(self, name).to(device) for name in TENSORS}
         return replace(self, **moved)
 
 

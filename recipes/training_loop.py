@@ -12,6 +12,7 @@ part.
 """
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -175,19 +176,40 @@ def _take_step(
 
 def _gradients(model: PreTrainedModel, under_way: Underway, batch: Batch) -> torch.Tensor:
     """Gradients of this process's part of the step's mean loss; that part."""
-    try:
-        if under_way.quick is None:
-            under_way.quick = _quick_is_right(model, batch)
-        with computing(model.device):
-            loss = (answer_loss if under_way.quick else whole_loss)(model, batch)
-        part = loss if batch.learned_share == 1.0 else loss * batch.learned_share
-        part.backward()
-    except RuntimeError as error:
-        if not give_up_order(error):
-            raise
+    while True:
+        fits = True
+        try:
+            if under_way.quick is None:
+                under_way.quick = _quick_is_right(model, batch)
+            parts = [_backward(model, under_way.quick, part) for part in batch.parts(under_way.passes)]
+            return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+        except torch.OutOfMemoryError:
+            fits = False  # and no more here: as long as the exception is held, so is what it stopped
+        except RuntimeError as error:
+            if not give_up_order(error):
+                raise
         under_way.optimiser.zero_grad(set_to_none=True)
-        return _gradients(model, under_way, batch)
+        if not fits:
+            under_way.passes = _more_passes(under_way.passes, len(batch.tokens))
+
+
+def _backward(model: PreTrainedModel, quick: bool, batch: Batch) -> torch.Tensor:
+    with computing(model.device):
+        loss = (answer_loss if quick else whole_loss)(model, batch)
+    part = loss if batch.learned_share == 1.0 else loss * batch.learned_share
+    part.backward()
     return part.detach()
+
+
+def _more_passes(passes: int, rows: int) -> int:
+    """A step that does not fit into the GPU's memory is computed in twice as many parts. Raises InputError when each
+    part is one row already."""
+    if passes >= rows:
+        message = "one row does not fit into the memory of the GPU; lower it, or ask for a larger one"
+        raise InputError(Problem("model.yaml", "row_tokens", "out of memory", "rows that fit", message))
+    torch.cuda.empty_cache()
+    print(f"out of memory: each step is computed in {min(2 * passes, rows)} parts", file=sys.stderr, flush=True)
+    return min(2 * passes, rows)
 
 
 def _added_up(part: torch.Tensor, under_way: Underway, ranks: Ranks, stop: bool) -> tuple[float, bool]:

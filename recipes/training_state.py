@@ -14,11 +14,15 @@ from recipes.checkpoints import State
 from recipes.training_report import Trained
 
 PLAIN = ("tokens", "seconds", "steps_not_taken", "diverged_at_step")  # figures of Trained that JSON holds
+OWN = ("documents", "worse", "quick", "passes")
 
 
 @dataclass
 class Underway:
-    """What changes from step to step. `quick` is the choice of the loss, made once in the first step."""
+    """What changes from step to step.
+
+    `quick` is the choice of the loss, made once in the first step; `passes` in how many parts a step is computed.
+    """
 
     weights: dict[str, nn.Parameter]
     optimiser: Optimizer
@@ -26,6 +30,7 @@ class Underway:
     documents: int = 0
     worse: int = 0
     quick: bool | None = None
+    passes: int = 1
     resumed_at: list[int] = field(default_factory=list)
 
     def capture(self) -> State:
@@ -36,8 +41,8 @@ class Underway:
                 tensors[f"optimiser.{name}.{key}"] = _copy(value)
         tensors["losses"] = torch.tensor(self.trained.losses, dtype=torch.float64)
         figures = {name: getattr(self.trained, name) for name in PLAIN}
-        own = {"documents": self.documents, "worse": self.worse, "quick": self.quick, "resumed_at": self.resumed_at}
-        return State(len(self.trained.losses), tensors, {**figures, **own})
+        own = {name: getattr(self, name) for name in OWN}
+        return State(len(self.trained.losses), tensors, {**figures, **own, "resumed_at": self.resumed_at})
 
     def restore(self, state: State) -> None:
         """Become what was captured."""
@@ -52,8 +57,8 @@ class Underway:
                 known[number] = values
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": known})
         self.trained = Trained(state.tensors["losses"].tolist(), **{name: state.figures[name] for name in PLAIN})
-        self.documents, self.worse = state.figures["documents"], state.figures["worse"]
-        self.quick = state.figures["quick"]
+        for name in OWN:
+            setattr(self, name, state.figures[name])
         self.resumed_at = [*state.figures["resumed_at"], state.step]
 
 

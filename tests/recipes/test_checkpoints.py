@@ -4,7 +4,7 @@ import json
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -177,6 +177,30 @@ def test_checkpoints_of_another_training_were_gone_on_from(
     assert kept_in(tmp_path, "another one").newest() is None
     said = capsys.readouterr().err
     assert "another training" in said and "starts anew" in said
+
+
+class Torn(FolderStore):
+    """Breaks off in the middle of the last file that it writes."""
+
+    def __init__(self, folder: Path, files: int) -> None:
+        super().__init__(folder)
+        self._folder, self._files = folder, files
+
+    def write(self, name: str, files: Mapping[str, Path]) -> None:
+        chosen = dict(list(files.items())[: self._files])
+        super().write(name, chosen)
+        cut(self._folder / name / list(chosen)[-1])
+        raise StoreFails("connection reset")
+
+
+@pytest.mark.parametrize("files", [1, 2, 3])
+def test_a_torn_upload_was_gone_on_from(tmp_path: Path, tiny_llama: Path, files: int) -> None:
+    written_until(tiny_llama, kept_in(tmp_path), 3)
+    torn = Checkpoints(Torn(tmp_path, files), "this one", 0.0)
+    written_until(tiny_llama, torn, 5)
+    assert torn.resumed_at == [3] and torn.as_report()["written"] == 0
+    state = kept_in(tmp_path).newest()
+    assert state is not None and state.step == 3
 
 
 class Broken(FolderStore):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from llmops_core.errors import InputError
 from llmops_core.training_spec import Lora
 from recipes.process import be_a_good_neighbour
 
@@ -138,6 +139,33 @@ def test_a_model_with_an_operation_of_no_fixed_order_could_not_be_trained(
     assert losses == exact and "histc_cuda" in capsys.readouterr().err
     monkeypatch.setattr(training_loop, "answer_loss", lambda model, batch: _fail("out of memory"))
     with pytest.raises(RuntimeError, match="out of memory"):
+        learnt(tiny_llama, torch.float32)
+
+
+@pytest.mark.parametrize("fitting", [1, 3, 4])
+def test_a_step_that_does_not_fit_was_the_end_of_the_training(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, fitting: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exact, _ = learnt(tiny_llama, torch.float32)
+    plain = training_loop.answer_loss
+
+    def small(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+        if len(batch.tokens) > fitting:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(model, batch)
+
+    monkeypatch.setattr(training_loop, "answer_loss", small)
+    losses, _ = learnt(tiny_llama, torch.float32)
+    assert losses == pytest.approx(exact, rel=1e-4)
+    assert ("computed in 4 parts" in capsys.readouterr().err) == (fitting == 1)
+
+
+def test_a_row_that_does_not_fit_is_named(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training_loop, "answer_loss", none)
+    with pytest.raises(InputError, match="row_tokens: one row does not fit"):
         learnt(tiny_llama, torch.float32)
 
 
