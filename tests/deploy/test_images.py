@@ -1,5 +1,6 @@
 """The recipes of our images: pinned, checked by hash, run by nobody's root, and without what only a build needs."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,7 +8,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
+import yaml
+from dagster._cli.api import grpc_command
 
 from tests.deploy.manifests import HELM, KUBERNETES, ROOT
 
@@ -115,3 +119,11 @@ def test_a_pod_killed_while_cloning_leaves_half_a_repository(tmp_path: Path) -> 
 
 
 COMMIT = ["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-q", "--allow-empty", "-m", "first"]
+
+
+def test_the_code_location_is_started_with_an_option_that_dagster_does_not_have() -> None:
+    told = re.findall(r"^CMD (\[.*\])$", RECIPES[0].read_text(), re.MULTILINE)
+    (deployment,) = yaml.safe_load((HELM / "values.yaml").read_text())["dagster-user-deployments"]["deployments"]
+    for arguments in (json.loads(told[0])[3:], deployment["dagsterApiGrpcArgs"]):
+        given, left, _ = grpc_command.make_parser(click.Context(grpc_command)).parse_args(arguments)
+        assert given["module_name"] == "llmops_assets.definitions" and left == []

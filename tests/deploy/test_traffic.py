@@ -39,7 +39,7 @@ def test_a_policy_that_lets_nobody_in(environment: str) -> None:
     spaces = [space["metadata"]["labels"] for space in of_kind(environment, "Namespace")]
     # these are other people's namespaces, which docs/kubernetes.md says to label
     spaces += [{"kubernetes.io/metadata.name": "kube-system"}, {"llmops.dev/gateway": "true"}]
-    spaces += [{"llmops.dev/monitoring": "true"}]
+    spaces += [{"llmops.dev/monitoring": "true"}, {"llmops.dev/storage": "true"}]
     for policy in of_kind(environment, "NetworkPolicy"):
         known = pods_of(environment, policy["metadata"]["namespace"])
         for peer in peers(policy):

@@ -41,3 +41,17 @@ def test_a_store_that_is_down_was_called_good(endpoint: str) -> None:
     tried = try_bucket(place("s3://models/artifacts", f"http://127.0.0.1:{free_port()}"))
     assert all("could not be reached" in why for why in tried.refused.values())
     assert tried.skew_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("https://cwobject.com", "https://models.cwobject.com/a"),
+        ("http://cwlota.com", "http://models.cwlota.com/a"),
+        ("https://minio.example.com", "https://minio.example.com/models/a"),
+        ("https://notcwobject.com", "https://notcwobject.com/models/a"),
+    ],
+)
+def test_a_store_was_asked_for_a_bucket_in_a_way_that_it_does_not_know(address: str, url: str) -> None:
+    client = place("s3://models/a", address).client(credentials=False)
+    assert client.generate_presigned_url("get_object", Params={"Bucket": "models", "Key": "a"}).split("?")[0] == url
