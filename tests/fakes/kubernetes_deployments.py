@@ -14,7 +14,7 @@ from tests.fakes.kubernetes_clock import parsed
 from tests.fakes.kubernetes_deletion import Deletion
 from tests.fakes.kubernetes_engine import Controller, controlled_by
 from tests.fakes.kubernetes_events import Recorder
-from tests.fakes.kubernetes_jobs import is_leaving, is_over
+from tests.fakes.kubernetes_job_state import is_leaving, is_over
 from tests.fakes.kubernetes_kinds import DEPLOYMENTS, PODS, REPLICA_SETS
 from tests.fakes.kubernetes_names import LETTERS
 from tests.fakes.kubernetes_store import Change, Json, Key, key_of

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from tests.fakes.kubernetes_clock import parsed
 from tests.fakes.kubernetes_deletion import FOREGROUND, ORPHAN, Deletion
 from tests.fakes.kubernetes_engine import Controller
-from tests.fakes.kubernetes_jobs import condition
+from tests.fakes.kubernetes_job_state import condition
 from tests.fakes.kubernetes_kinds import EVENTS, JOBS, NAMESPACES, SERVICE_ACCOUNTS, Kind
 from tests.fakes.kubernetes_store import Change, Json, Key, key_of, owners_of
 from tests.fakes.kubernetes_verbs import Verbs

@@ -13,7 +13,17 @@ from tests.fakes.kubernetes_deletion import Deletion
 from tests.fakes.kubernetes_engine import Controller, controlled_by
 from tests.fakes.kubernetes_errors import ApiError
 from tests.fakes.kubernetes_events import Recorder
-from tests.fakes.kubernetes_job_pods import INDEX, TRACKING, indexes_of, pod_of, ranges_of
+from tests.fakes.kubernetes_job_pods import INDEX, TRACKING, pod_of, ranges_of
+from tests.fakes.kubernetes_job_state import (
+    condition,
+    count,
+    has_ended,
+    is_finished,
+    is_leaving,
+    is_over,
+    restarts_exceeded,
+    succeeded_indexes,
+)
 from tests.fakes.kubernetes_kinds import JOBS, PODS
 from tests.fakes.kubernetes_store import Change, Json, Key, key_of
 from tests.fakes.kubernetes_verbs import Verbs
@@ -23,23 +33,6 @@ BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 10.0, 600.0
 BACKOFF_MESSAGE = "Job has reached the specified backoff limit"
 DEADLINE_MESSAGE = "Job was active longer than specified deadline"
 COMPLETIONS_MESSAGE = "Reached expected number of succeeded pods"
-
-
-def condition(found: Json, name: str) -> Json | None:
-    held = (found.get("status") or {}).get("conditions") or []
-    return next((one for one in held if one["type"] == name and one["status"] == "True"), None)
-
-
-def is_finished(job: Json) -> bool:
-    return condition(job, "Complete") is not None or condition(job, "Failed") is not None
-
-
-def is_over(pod: Json) -> bool:
-    return pod["status"].get("phase") in ("Succeeded", "Failed")
-
-
-def is_leaving(pod: Json) -> bool:
-    return "deletionTimestamp" in pod["metadata"]
 
 
 class JobController(Controller):
@@ -96,24 +89,12 @@ class JobController(Controller):
             if held := condition(job, name):
                 return held
         failed = job["status"].get("failed", 0) + len(self._new(job, pods, failed=True))
-        if failed > job["spec"]["backoffLimit"] or self._restarts_exceeded(job, pods):
+        if failed > job["spec"]["backoffLimit"] or restarts_exceeded(job, pods):
             return self._condition("FailureTarget", "BackoffLimitExceeded", BACKOFF_MESSAGE)
         left = self._until_deadline(job)
         if left is not None and left <= 0:
             return self._condition("FailureTarget", "DeadlineExceeded", DEADLINE_MESSAGE)
         return self._completed(job)
-
-    @staticmethod
-    def _restarts_exceeded(job: Json, pods: list[Json]) -> bool:
-        if job["spec"]["template"]["spec"]["restartPolicy"] != "OnFailure":
-            return False
-        restarts = sum(
-            container.get("restartCount", 0)
-            for pod in pods
-            if pod["status"].get("phase") in ("Running", "Pending")
-            for container in pod["status"].get("containerStatuses") or []
-        )
-        return restarts > 0 if job["spec"]["backoffLimit"] == 0 else restarts >= job["spec"]["backoffLimit"]
 
     def _until_deadline(self, job: Json) -> float | None:
         deadline = job["spec"].get("activeDeadlineSeconds")
@@ -129,35 +110,20 @@ class JobController(Controller):
     def _new(self, job: Json, pods: list[Json], failed: bool) -> list[Json]:
         """Pods that ended and are not in the counts yet."""
         return [
-            pod
-            for pod in pods
-            if TRACKING in (pod["metadata"].get("finalizers") or []) and self._ended(job, pod, failed)
+            pod for pod in pods if TRACKING in (pod["metadata"].get("finalizers") or []) and has_ended(job, pod, failed)
         ]
-
-    @staticmethod
-    def _ended(job: Json, pod: Json, failed: bool) -> bool:
-        phase = pod["status"].get("phase")
-        if not failed:
-            return phase == "Succeeded"
-        replaces_failed_only = job["spec"].get("podReplacementPolicy") == "Failed"
-        return phase == "Failed" or (is_leaving(pod) and phase != "Succeeded" and not replaces_failed_only)
 
     def _completed(self, job: Json) -> Json | None:
         spec, pods = job["spec"], self._pods(job)
         active = [pod for pod in pods if not is_over(pod) and not is_leaving(pod)]
         if spec["completionMode"] == "Indexed":
-            succeeded = len(self._succeeded_indexes(job, pods))
+            succeeded = len(succeeded_indexes(job, pods))
         else:
             succeeded = job["status"].get("succeeded", 0) + len(self._new(job, pods, failed=False))
         enough = succeeded >= spec["completions"] if "completions" in spec else succeeded > 0
         if active or not enough:
             return None
         return self._condition("SuccessCriteriaMet", "CompletionsReached", COMPLETIONS_MESSAGE)
-
-    @staticmethod
-    def _succeeded_indexes(job: Json, pods: list[Json]) -> set[int]:
-        new = {int(pod["metadata"]["annotations"][INDEX]) for pod in pods if pod["status"].get("phase") == "Succeeded"}
-        return indexes_of(job["status"].get("completedIndexes", "")) | new
 
     def _manage(self, job: Json, pods: list[Json]) -> float | None:
         """Creates and deletes pods towards the wanted number; seconds until another may be created."""
@@ -169,7 +135,7 @@ class JobController(Controller):
             return None
         self._suspended(job, False)
         if spec["completionMode"] == "Indexed":
-            succeeded = len(self._succeeded_indexes(job, pods))
+            succeeded = len(succeeded_indexes(job, pods))
         else:
             succeeded = job["status"].get("succeeded", 0) + len(self._new(job, pods, failed=False))
         if "completions" in spec:
@@ -203,7 +169,7 @@ class JobController(Controller):
         indexes: list[int | None] = [None] * missing
         if job["spec"]["completionMode"] == "Indexed":
             taken = {int(pod["metadata"]["annotations"][INDEX]) for pod in active}
-            taken |= self._succeeded_indexes(job, self._pods(job))
+            taken |= succeeded_indexes(job, self._pods(job))
             indexes = [index for index in range(job["spec"]["completions"]) if index not in taken][:missing]
         for index in indexes:
             try:
@@ -251,13 +217,13 @@ class JobController(Controller):
         counted = [
             pod
             for pod in tracked
-            if ended or is_leaving(job) or self._ended(job, pod, True) or self._ended(job, pod, False)
+            if ended or is_leaving(job) or has_ended(job, pod, True) or has_ended(job, pod, False)
         ]
         good = [pod for pod in counted if pod["status"].get("phase") == "Succeeded"]
-        bad = [pod for pod in counted if pod not in good and (failed_end or self._ended(job, pod, True))]
+        bad = [pod for pod in counted if pod not in good and (failed_end or has_ended(job, pod, True))]
         if ended and condition(job, ended["type"]) is None:
             status.setdefault("conditions", []).append(ended)
-        self._numbers(status, pods)
+        count(status, pods)
         uncounted = {"succeeded": good if job["spec"]["completionMode"] != "Indexed" else [], "failed": bad}
         status["uncountedTerminatedPods"] = {
             name: [pod["metadata"]["uid"] for pod in found] for name, found in uncounted.items() if found
@@ -271,7 +237,7 @@ class JobController(Controller):
         status, uid = job["status"], job["metadata"]["uid"]
         status["uncountedTerminatedPods"] = {}
         if job["spec"]["completionMode"] == "Indexed":
-            indexes = self._succeeded_indexes(job, good)
+            indexes = succeeded_indexes(job, good)
             if indexes:
                 status |= {"completedIndexes": ranges_of(indexes), "succeeded": len(indexes)}
         elif good:
@@ -282,7 +248,7 @@ class JobController(Controller):
         if good:
             self._failures.pop(uid, None)
         pods = self._pods(job)
-        self._numbers(status, pods)
+        count(status, pods)
         final = None
         if ended is not None and not status["terminating"]:
             name = "Failed" if ended["type"] == "FailureTarget" else "Complete"
@@ -295,19 +261,6 @@ class JobController(Controller):
             self._recorder.tell(job, "Completed", "Job completed", SOURCE)
         elif final is not None:
             self._recorder.tell(job, final["reason"], final["message"], SOURCE, warning=True)
-
-    @staticmethod
-    def _numbers(status: Json, pods: list[Json]) -> None:
-        active = [pod for pod in pods if not is_over(pod) and not is_leaving(pod)]
-        ready = sum(
-            any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions") or [])
-            for pod in active
-        )
-        status["ready"] = ready
-        status["terminating"] = sum(is_leaving(pod) and not is_over(pod) for pod in pods)
-        status.pop("active", None)
-        if active:
-            status["active"] = len(active)
 
     def _write(self, job: Json) -> Json:
         current = self._store.get(JOBS, key_of(job))

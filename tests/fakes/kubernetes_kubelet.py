@@ -18,15 +18,15 @@ from tests.fakes.kubernetes_deletion import Deletion
 from tests.fakes.kubernetes_engine import Controller
 from tests.fakes.kubernetes_environment import NotCreated, environment_of
 from tests.fakes.kubernetes_events import Recorder
-from tests.fakes.kubernetes_jobs import is_leaving, is_over
+from tests.fakes.kubernetes_images import AGAIN_SECONDS, trouble_with
+from tests.fakes.kubernetes_job_state import is_leaving, is_over
 from tests.fakes.kubernetes_kinds import PODS
 from tests.fakes.kubernetes_logs import Logs
-from tests.fakes.kubernetes_pod_status import condition_of, running, terminated, waiting, with_condition
+from tests.fakes.kubernetes_pod_orders import KILLED, PodOrders, names_of
+from tests.fakes.kubernetes_pod_status import as_kubelet_says, last_state, running, terminated, waiting
 from tests.fakes.kubernetes_store import Change, Json, Key, key_of
 from tests.fakes.kubernetes_verbs import Verbs
 
-KILLED = 137
-PULL_AGAIN_SECONDS = 10.0
 BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 10.0, 300.0
 
 
@@ -63,79 +63,20 @@ class _Run:
     ended: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
-class Kubelet(Controller):
+class Kubelet(PodOrders, Controller):
     """`plan` chooses for each new pod; `missing_images` cannot be pulled until they are taken out of the set;
     `image_environment` is what the image sets for processes (PATH, PYTHONPATH); `answers` False leaves all as it is."""
 
     def __init__(
         self, verbs: Verbs, deletion: Deletion, recorder: Recorder, logs: Logs, is_lost: Callable[[str], bool]
     ) -> None:
-        self._verbs, self._deletion, self._recorder, self._logs = verbs, deletion, recorder, logs
-        self._store, self._clock, self._is_lost = verbs.store, verbs.store.clock, is_lost
+        super().__init__(verbs, deletion, recorder, logs)
+        self._is_lost = is_lost
         self._runs: dict[str, _Run] = {}
         self.plan: Callable[[Json], Plan] = lambda pod: HOLD
         self.missing_images: set[str] = set()
         self.image_environment: Mapping[str, str] = {}
         self.look: Callable[[Key], None] = lambda key: None  # set by the stand-in: reconciles a key again
-
-    # What a test does to pods. `pod` is an object or a name; without a namespace, the only pod of that name.
-
-    def end(
-        self, pod: Json | str, exit_code: int = 0, reason: str = "", message: str = "", namespace: str = ""
-    ) -> None:
-        """Ends the containers of a running pod; 137 with reason OOMKilled is a container that took too much memory."""
-        with self._store.lock:
-            found = self.find(pod, namespace)
-            for container in found["spec"]["containers"]:
-                self._finish(found, container["name"], exit_code, reason, message)
-
-    def say(self, pod: Json | str, *lines: str, namespace: str = "", container: str = "") -> None:
-        """Prints lines in a container of a running pod."""
-        found = self.find(pod, namespace)
-        name = container or found["spec"]["containers"][0]["name"]
-        for line in lines:
-            self._logs.say(found["metadata"]["uid"], name, line)
-
-    def evict(self, pod: Json | str, message: str = "", namespace: str = "") -> None:
-        """Ends a pod because its node runs out of something: phase Failed, reason Evicted; it is not deleted."""
-        message = message or "The node was low on resource: memory. Threshold quantity: 100Mi, available: 80Mi. "
-        with self._store.lock:
-            found = self.find(pod, namespace)
-            told = condition_of("DisruptionTarget", "True", self._clock, "TerminationByKubelet", message)
-            changed = with_condition(found, told)
-            self._recorder.tell(changed, "Evicted", message, "kubelet", warning=True)
-            self._kill(found["metadata"]["uid"])
-            self._over(changed, "Failed", {name: (KILLED, "Error") for name in _names(found)}, "Evicted", message)
-
-    def preempt(self, pod: Json | str, namespace: str = "") -> None:
-        """Gives the place of a pod to another of higher priority, as the scheduler does."""
-        with self._store.lock:
-            found = self.find(pod, namespace)
-            message = "default-scheduler: preempting to accommodate a higher priority pod"
-            told = condition_of("DisruptionTarget", "True", self._clock, "PreemptionByScheduler", message)
-            stored = self._store.put(PODS, with_condition(found, told))
-            node = found["spec"].get("nodeName", "")
-            said = f"Preempted by pod 00000000-0000-0000-0000-000000000000 on node {node}"
-            self._recorder.tell_as_scheduler(stored, "Preempted", said, action="Preempting")
-            self._deletion.delete(PODS, key_of(found), {"propagationPolicy": "Background"})
-
-    def drain(self, pod: Json | str, namespace: str = "") -> None:
-        """Evicts through the API, as `kubectl drain` and spot handlers do."""
-        with self._store.lock:
-            found = self.find(pod, namespace)
-            told = condition_of(
-                "DisruptionTarget", "True", self._clock, "EvictionByEvictionAPI", "Eviction API: evicting"
-            )
-            self._store.put(PODS, with_condition(found, told))
-            self._deletion.delete(PODS, key_of(found), {"propagationPolicy": "Background"})
-
-    def find(self, pod: Json | str, namespace: str = "") -> Json:
-        if isinstance(pod, dict):
-            return self._verbs.read(PODS, key_of(pod))
-        found = [one for one in self._store.all(PODS, namespace) if one["metadata"]["name"] == pod]
-        if len(found) != 1:
-            raise LookupError(f"{len(found)} pods are named {pod}")
-        return found[0]
 
     def close(self) -> None:
         for run in list(self._runs.values()):
@@ -144,8 +85,6 @@ class Kubelet(Controller):
                 process.wait()
             if run.room:
                 shutil.rmtree(run.room, ignore_errors=True)
-
-    # The kubelet's own work.
 
     def concerned(self, change: Change) -> Iterable[Key]:
         if change.kind != PODS:
@@ -171,8 +110,8 @@ class Kubelet(Controller):
         deadline = self._past_deadline(pod)
         if deadline is not None and deadline <= 0:
             message = "Pod was active on the node longer than the specified deadline"
-            self._kill(uid)
-            self._over(pod, "Failed", {name: (KILLED, "Error") for name in _names(pod)}, "DeadlineExceeded", message)
+            self.kill(uid)
+            self.over(pod, "Failed", {name: (KILLED, "Error") for name in names_of(pod)}, "DeadlineExceeded", message)
             return None
         again = self._progress(pod, run)
         return min((wait for wait in (again, deadline) if wait is not None), default=None)
@@ -190,7 +129,7 @@ class Kubelet(Controller):
             return self._start(pod, run)
         for name, (code, reason) in list(run.ended.items()):
             del run.ended[name]
-            self._finish(pod, name, code, reason)
+            self.finish(pod, name, code, reason)
             pod = self._verbs.read(PODS, key_of(pod))
         if run.crashed is not None:
             return self._restart(pod, run)
@@ -216,54 +155,32 @@ class Kubelet(Controller):
         except NotCreated as error:
             self._waiting(pod, run, "CreateContainerConfigError", str(error))
             self._recorder.tell(pod, "Failed", f"Error: {error}", "kubelet", warning=True)
-            return PULL_AGAIN_SECONDS
+            return AGAIN_SECONDS
         run.started, run.crashed = self._clock.seconds(), None
         self._run(pod, run)
         return run.plan.seconds
 
     def _not_pulled(self, pod: Json, run: _Run, container: Json) -> float:
-        image = container["image"]
-        if container["imagePullPolicy"] == "Never":
-            said = f'Container image "{image}" is not present with pull policy of Never'
-            self._waiting(pod, run, "ErrImageNeverPull", said)
-            self._recorder.tell(pod, "ErrImageNeverPull", said, "kubelet", warning=True)
-            self._recorder.tell(pod, "Failed", "Error: ErrImageNeverPull", "kubelet", warning=True)
-            return PULL_AGAIN_SECONDS
-        why = f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found'
-        if run.pulled is None:
-            run.pulled = self._clock.seconds()
-            self._recorder.tell(pod, "Pulling", f'Pulling image "{image}"', "kubelet")
-            said = f'Failed to pull image "{image}": rpc error: code = NotFound desc = {why}'
-            self._recorder.tell(pod, "Failed", said, "kubelet", warning=True)
-            self._recorder.tell(pod, "Failed", "Error: ErrImagePull", "kubelet", warning=True)
-            self._waiting(pod, run, "ErrImagePull", f"rpc error: code = NotFound desc = {why}")
-            return 1.0
-        back = f'Back-off pulling image "{image}"'
-        self._recorder.tell(pod, "BackOff", back, "kubelet")
-        self._recorder.tell(pod, "Failed", "Error: ImagePullBackOff", "kubelet", warning=True)
-        self._waiting(pod, run, "ImagePullBackOff", f"{back}: ErrImagePull: rpc error: code = NotFound desc = {why}")
-        return PULL_AGAIN_SECONDS
+        image, first = container["image"], run.pulled is None
+        run.pulled = run.pulled or self._clock.seconds()
+        trouble = trouble_with(image, container["imagePullPolicy"], first)
+        for reason, message, warning in trouble.events:
+            self._recorder.tell(pod, reason, message, "kubelet", warning)
+        self._waiting(pod, run, trouble.reason, trouble.message)
+        return trouble.again_seconds
 
     def _waiting(self, pod: Json, run: _Run, reason: str, message: str = "") -> None:
-        changed = self._conditions(pod, ready=False)
+        changed = as_kubelet_says(pod, self._clock, ready=False)
         changed["status"]["containerStatuses"] = [
-            waiting(one, reason, message, run.restarts, self._last(pod, one)) for one in pod["spec"]["containers"]
+            waiting(one, reason, message, run.restarts, last_state(pod, one)) for one in pod["spec"]["containers"]
         ]
         self._store.put(PODS, changed)
 
-    @staticmethod
-    def _last(pod: Json, container: Json) -> Json:
-        held = next(
-            (one for one in pod["status"].get("containerStatuses") or [] if one["name"] == container["name"]), {}
-        )
-        state = held.get("state", {})
-        return state if "terminated" in state else held.get("lastState", {})
-
     def _run(self, pod: Json, run: _Run) -> None:
-        uid, changed = pod["metadata"]["uid"], self._conditions(pod, ready=True)
+        uid, changed = pod["metadata"]["uid"], as_kubelet_says(pod, self._clock, ready=True)
         changed["status"] |= {"phase": "Running"}
         changed["status"]["containerStatuses"] = [
-            running(one, uid, self._clock, run.restarts, self._last(pod, one)) for one in pod["spec"]["containers"]
+            running(one, uid, self._clock, run.restarts, last_state(pod, one)) for one in pod["spec"]["containers"]
         ]
         stored = self._store.put(PODS, changed)
         for container in pod["spec"]["containers"]:
@@ -297,6 +214,9 @@ class Kubelet(Controller):
             for one in initial:
                 first = processes.start(pod, one, self._store, run.room, self.image_environment, said, lambda *_: None)
                 first.wait()
+                if first.process.returncode:
+                    self.over(pod, "Failed", {name: (KILLED, "Error")}, "", f"init container {one['name']} failed")
+                    return
             made = processes.start(pod, container, self._store, run.room, self.image_environment, said, ended)
             run.running[name] = made
         except OSError as error:
@@ -304,24 +224,9 @@ class Kubelet(Controller):
             self._recorder.tell(
                 pod, "Failed", f"Error: failed to create containerd task: {message}", "kubelet", warning=True
             )
-            self._finish(pod, name, 128, "StartError", message)
+            self.finish(pod, name, 128, "StartError", message)
 
-    def _conditions(self, pod: Json, ready: bool, reason: str = "") -> Json:
-        value = "True" if ready else "False"
-        why = ("", "") if ready else (reason or "ContainersNotReady", "")
-        changed = with_condition(
-            pod,
-            condition_of("PodReadyToStartContainers", "False" if reason else "True", self._clock),
-            condition_of("Initialized", "True", self._clock, reason if reason == "PodCompleted" else ""),
-            condition_of("Ready", value, self._clock, *why),
-            condition_of("ContainersReady", value, self._clock, *why),
-        )
-        changed["status"].setdefault("startTime", self._clock.stamp())
-        changed["status"] |= {"hostIP": "127.0.0.1", "hostIPs": [{"ip": "127.0.0.1"}], "observedGeneration": 1}
-        changed["status"] |= {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
-        return changed
-
-    def _finish(self, pod: Json, name: str, code: int, reason: str = "", message: str = "") -> None:
+    def finish(self, pod: Json, name: str, code: int, reason: str = "", message: str = "") -> None:
         """One container ended: the pod is over, or the container is started again."""
         pod = self._verbs.read(PODS, key_of(pod))
         if is_over(pod):
@@ -344,14 +249,14 @@ class Kubelet(Controller):
         if all(states.values()):
             codes = {name: (state["exitCode"], state["reason"]) for name, state in states.items() if state}
             good = all(code == 0 for code, _ in codes.values())
-            self._over(changed, "Succeeded" if good else "Failed", {})
+            self.over(changed, "Succeeded" if good else "Failed", {})
         else:
             self._store.put(PODS, changed)
 
     def _crash(self, pod: Json, code: int) -> None:
         run = self._runs[pod["metadata"]["uid"]]
         run.crashed = self._clock.seconds()
-        changed = self._conditions(pod, ready=False)
+        changed = as_kubelet_says(pod, self._clock, ready=False)
         changed["status"]["containerStatuses"] = pod["status"]["containerStatuses"]
         self._store.put(PODS, changed)
         self.look(key_of(pod))
@@ -377,10 +282,12 @@ class Kubelet(Controller):
         self._run(pod, run)
         return run.plan.seconds
 
-    def _over(
+    def over(
         self, pod: Json, phase: str, ends: dict[str, tuple[int, str]], reason: str = "", message: str = ""
     ) -> None:
-        changed = self._conditions(pod, ready=False, reason="PodCompleted" if phase == "Succeeded" else "PodFailed")
+        changed = as_kubelet_says(
+            pod, self._clock, ready=False, reason="PodCompleted" if phase == "Succeeded" else "PodFailed"
+        )
         status, uid = changed["status"], pod["metadata"]["uid"]
         status["phase"] = phase
         if reason:
@@ -407,12 +314,12 @@ class Kubelet(Controller):
             return
         if run is not None:
             for name, (code, reason) in run.ended.items():
-                self._finish(pod, name, code, reason)
+                self.finish(pod, name, code, reason)
             run.ended.clear()
         pod = self._verbs.read(PODS, key_of(pod))
         if not is_over(pod):
             started = [one["name"] for one in pod["status"].get("containerStatuses") or [] if "running" in one["state"]]
-            self._over(pod, "Failed", {name: (KILLED, "Error") for name in started})
+            self.over(pod, "Failed", {name: (KILLED, "Error") for name in started})
         if pod["metadata"].get("deletionGracePeriodSeconds"):
             field = f"spec.containers{{{pod['spec']['containers'][0]['name']}}}"
             self._recorder.tell(
@@ -420,7 +327,7 @@ class Kubelet(Controller):
             )
         self._deletion.finish(PODS, key_of(pod))
 
-    def _kill(self, uid: str) -> None:
+    def kill(self, uid: str) -> None:
         run = self._runs.get(uid)
         for process in list(run.running.values()) if run else []:
             process.kill()
@@ -433,7 +340,3 @@ class Kubelet(Controller):
             process.kill()
         if run.room:
             threading.Thread(target=shutil.rmtree, args=(run.room, True), daemon=True).start()
-
-
-def _names(pod: Json) -> list[str]:
-    return [one["name"] for one in pod["spec"]["containers"]]

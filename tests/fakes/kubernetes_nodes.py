@@ -15,7 +15,7 @@ from tests.fakes.kubernetes_clock import Clock
 from tests.fakes.kubernetes_deletion import Deletion
 from tests.fakes.kubernetes_engine import Controller
 from tests.fakes.kubernetes_events import Recorder
-from tests.fakes.kubernetes_jobs import is_leaving, is_over
+from tests.fakes.kubernetes_job_state import is_leaving, is_over
 from tests.fakes.kubernetes_kinds import NODES, PODS
 from tests.fakes.kubernetes_pod_status import condition_of, with_condition
 from tests.fakes.kubernetes_pod_validation import quantity

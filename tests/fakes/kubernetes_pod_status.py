@@ -32,6 +32,29 @@ def with_condition(pod: Json, *told: Json) -> Json:
     return changed
 
 
+def as_kubelet_says(pod: Json, clock: Clock, ready: bool, reason: str = "") -> Json:
+    """A copy of the pod with the conditions, times and addresses that its kubelet writes."""
+    value = "True" if ready else "False"
+    why = ("", "") if ready else (reason or "ContainersNotReady", "")
+    changed = with_condition(
+        pod,
+        condition_of("PodReadyToStartContainers", "False" if reason else "True", clock),
+        condition_of("Initialized", "True", clock, reason if reason == "PodCompleted" else ""),
+        condition_of("Ready", value, clock, *why),
+        condition_of("ContainersReady", value, clock, *why),
+    )
+    changed["status"].setdefault("startTime", clock.stamp())
+    changed["status"] |= {"hostIP": "127.0.0.1", "hostIPs": [{"ip": "127.0.0.1"}], "observedGeneration": 1}
+    changed["status"] |= {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
+    return changed
+
+
+def last_state(pod: Json, container: Json) -> Json:
+    held = next((one for one in pod["status"].get("containerStatuses") or [] if one["name"] == container["name"]), {})
+    state = held.get("state", {})
+    return state if "terminated" in state else held.get("lastState", {})
+
+
 def waiting(container: Json, reason: str, message: str = "", restarts: int = 0, last: Json | None = None) -> Json:
     state: Json = {"waiting": {"reason": reason} | ({"message": message} if message else {})}
     return _status(container, "", state, False, False, restarts, last)

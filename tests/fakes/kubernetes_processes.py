@@ -3,7 +3,8 @@
 A process sees no mounts of its own, so a path below a mount stands for the folder of its volume: such paths in command,
 arguments, environment and working directory are replaced. Not replaced are paths that the program itself makes up. The
 memory limit is kept by looking: a process tree that holds more is killed as the kernel would (137, OOMKilled). Unlike
-in a pod, where a program without a handler ignores SIGTERM as process 1, the signal ends it.
+in a pod, where a program without a handler ignores SIGTERM as process 1, the signal ends it. Init containers run first,
+one after the other, and the whole stand-in waits for them.
 """
 
 import os
