@@ -80,6 +80,12 @@ def test_the_database_of_the_chart_is_not_the_one_of_the_settings(environment: s
 
 
 @clusters
+def test_what_runs_print_goes_to_a_bucket_of_another_environment(environment: str) -> None:
+    told = merged(environment)["computeLogManager"]["config"]["s3ComputeLogManager"]
+    assert settings(environment)["platform"]["artifacts"]["uri"].startswith(f"s3://{told['bucket']}/")
+
+
+@clusters
 def test_the_platform_lacks_a_right_that_it_uses(environment: str) -> None:
     mine = load_settings((ROOT / "config" / f"{environment}.yaml").read_bytes(), f"config/{environment}.yaml")
     assert isinstance(mine.jobs, ClusterJobsPlace)
