@@ -1,10 +1,13 @@
-"""Running a recipe inside a stage: what it is given, what it needs, and where its progress is told."""
+"""Running a recipe inside a stage: what it is given, what it needs and costs, and where its progress is told."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from llmops_assets.step import Step
+from llmops_core.cost import SPENT, Spent, over_budget
+from llmops_core.errors import GateRefused
 from llmops_core.job_manifest import Needs
 from resources.jobs import Asked, Job, Progress
 
@@ -21,11 +24,23 @@ def run_recipe(
 ) -> Path:
     """Runs `python -m recipes.<recipe>` from the pinned revision's code; returns the folder it wrote.
 
-    Each folder of `inputs` is given to it by its name: {"data": folder} becomes --data FOLDER.
+    Each folder of `inputs` is given to it by its name: {"data": folder} becomes --data FOLDER. Raises GateRefused when
+    the month's budget is spent.
     """
+
+    def write_down(spent: Spent) -> None:
+        step.platform.ledger.append(
+            SPENT,
+            model=step.release.model,
+            subject=step.name,
+            fingerprint=step.fingerprint,
+            body=spent.as_body(),
+            once=f"spent:{spent.job}",
+        )
+
+    _refuse_over_budget(step)
     asked = Asked(step.release.model, step.name, step.fingerprint)
-    needs = _needs(step, recipe)
-    job = Job(recipe, config, inputs, step.code(), folder, asked, needs)
+    job = Job(recipe, config, inputs, step.code(), folder, asked, _needs(step, recipe), on_spent=write_down)
     step.platform.jobs.run(job, step.context, on_progress)
     return job.out
 
@@ -35,3 +50,12 @@ def _needs(step: Step, recipe: str) -> Needs:
     if recipe in WITHOUT_GPU:
         return Needs(wanted.memory_gb, wanted.cpu)
     return Needs(wanted.memory_gb, wanted.cpu, wanted.gpu_count, wanted.gpu_type)
+
+
+def _refuse_over_budget(step: Step) -> None:
+    budget = step.platform.settings.budget
+    if budget is None:
+        return
+    why = over_budget(step.platform.ledger.facts(), f"{datetime.now(UTC):%Y-%m}", budget.per_month)
+    if why:
+        raise GateRefused("budget", why)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmops_core import job_names
+from llmops_core.cost import Spent
 from llmops_core.job_names import JobIdentity
 from llmops_core.job_settings import ClusterJobsPlace, GpuPool, Toleration
 
@@ -270,10 +271,10 @@ def _quantity(gigabytes: float) -> str:
     return f"{round(gigabytes * 1000)}M"
 
 
-def gpu_seconds_cost(needs: Needs, place: ClusterJobsPlace, seconds: float) -> tuple[float, float]:
-    """(GPU-seconds, what they cost by the settings' prices) of a pod that ran for `seconds` on every node."""
+def spent(name: str, number: int, outcome: str, seconds: float, needs: Needs, place: ClusterJobsPlace) -> Spent:
+    """The bill of one attempt that ran for `seconds` on all its nodes."""
     pool = _pool(needs, place)
     if pool is None:
-        return 0.0, 0.0
-    used = needs.gpu_count * seconds
-    return used, used / 3600 * pool.price_per_hour
+        return Spent(name, number, outcome, seconds)
+    kind = needs.gpu_type or next(iter(place.gpus), "")
+    return Spent(name, number, outcome, seconds, needs.gpu_count, kind, pool.price_per_hour)

@@ -12,6 +12,7 @@ is started again, or a second one, finds the same attempts and goes on with them
 """
 
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from typing import Any
 from llmops_core.errors import IntegrityError
 from llmops_core.fingerprint import canonical_json
 from llmops_core.job_outcomes import End, Outcome, Past
+from llmops_core.manifest import MANIFEST
 from llmops_core.uris import parse_s3
 from resources.object_store import NamedPlace, NotThere
 from resources.outside import retried
@@ -197,3 +199,11 @@ def _sorted(folder: Path) -> Iterator[Path]:
         yield path
         if path.is_dir() and not path.is_symlink():
             yield from _sorted(path)
+
+
+def take_out(fetched: Path, out: Path) -> None:
+    """Copies a result to where the caller looks for it; it may be changed there, as after a local job."""
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(fetched, out, ignore=lambda folder, names: [MANIFEST] if Path(folder) == fetched else [])
+    for path in (out, *out.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)

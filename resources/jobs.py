@@ -23,6 +23,7 @@ from dagster._core.pipes.context import PipesMessageHandler
 from dagster._core.pipes.utils import PipesFileMessageReader, PipesTempFileContextInjector
 from dagster_pipes import PipesParams
 
+from llmops_core.cost import Spent
 from llmops_core.errors import InputError, Problem, TransientError
 from llmops_core.job_manifest import Needs
 from llmops_core.job_orphans import GoingJob
@@ -58,6 +59,7 @@ class Job:
     asked: Asked
     needs: Needs = field(default_factory=Needs)
     environment: Mapping[str, str] = field(default_factory=dict)
+    on_spent: Callable[[Spent], None] = lambda spent: None  # each attempt's bill; perhaps the same again
 
     @property
     def out(self) -> Path:

@@ -9,7 +9,6 @@ Dagster's own PipesK8sClient starts a bare pod of a random name and waits for it
 door speaks the same protocol, Dagster Pipes over S3.
 """
 
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,7 +31,7 @@ from resources.job_attempt import AttemptWatch, judged
 from resources.job_hearing import Hearing
 from resources.job_pod import VARIABLE, Order
 from resources.job_run import DagsterWaitingRun, WaitingRun
-from resources.job_transport import INPUT, OUTPUT, AttemptRecord, JobRecords, JobStore
+from resources.job_transport import INPUT, OUTPUT, AttemptRecord, JobRecords, JobStore, take_out
 from resources.job_watch import JobWatch
 from resources.jobs import Job, Jobs, Progress, input_error
 from resources.kubernetes_api import JOBS, SERVICES, TRAIN_JOBS, AlreadyExists, Kind, KubernetesApi, Manifest
@@ -79,12 +78,14 @@ class KubernetesJobs(Jobs):
 
     def run_for(self, job: Job, run: WaitingRun, on_progress: Callable[[Progress], None]) -> None:
         work = self._sent(job, run)
+        self._bill(work)
         while (result := work.records.result()) is None:
             attempt = self._patiently(lambda: self._opened(work))
             end = self._followed(work, attempt, on_progress)
+            self._bill(work)
             self._act(work, attempt, end)
         self._patiently(lambda: self._caught_up(work, result, on_progress))
-        _take_out(work.store.fetch(OUTPUT, result["folder"]), job)
+        take_out(work.store.fetch(OUTPUT, result["folder"]), job.out)
 
     def going(self) -> list[GoingJob]:
         kinds = [JOBS, TRAIN_JOBS] if self._place.workload == "train_job" else [JOBS]
@@ -100,7 +101,8 @@ class KubernetesJobs(Jobs):
                 store = JobStore(self._store_place, Path())  # nothing is sent or fetched
                 records = store.job(metadata["annotations"][job_names.FINGERPRINT_ANNOTATION])
                 number = int(metadata["labels"][f"{job_names.LABEL_DOMAIN}/attempt"])
-                records.ended(number, End(Outcome.CANCELLED, why), run_id=job.run_id)
+                seconds = round(time.time() - job.began, 1)
+                records.ended(number, End(Outcome.CANCELLED, why), run_id=job.run_id, seconds=seconds)
                 return True
         return False
 
@@ -215,20 +217,28 @@ class KubernetesJobs(Jobs):
         if made.end is None:
             self._hearing(work, number, on_progress).finish(())
             end = End(Outcome.SUCCEEDED, "its result was published while nobody followed it")
-            work.records.ended(number, end, run_id=work.run.id, memory_gb=made.intent["memory_gb"])
+            seconds = float((work.records.said(number) or {}).get("seconds", 0))
+            work.records.ended(number, end, run_id=work.run.id, seconds=seconds)
+            self._bill(work)
             work.run.show(f"{job_names.job_name(work.identity, number)} {end.outcome.value}: {end.reason}")
+
+    def _bill(self, work: _Work) -> None:
+        """Every attempt that is over, whoever saw its end: the bill of a worker that died is written by the next."""
+        for each in self._patiently(work.records.attempts):
+            if each.end is not None:
+                name = job_names.job_name(work.identity, each.number)
+                outcome, seconds = each.end["outcome"], float(each.end.get("seconds", 0))
+                needs = work.job.needs
+                work.job.on_spent(job_manifest.spent(name, each.number, outcome, seconds, needs, self._place))
 
     def _recorded(self, work: _Work, attempt: Attempt, end: End, watched: AttemptWatch) -> End:
         seconds = ran_seconds(watched.pods, datetime.now(UTC))
-        gpu_seconds, cost = job_manifest.gpu_seconds_cost(attempt.needs, self._place, seconds)
-        figures = {"seconds": round(seconds, 1), "gpu_seconds": round(gpu_seconds, 1), "cost": round(cost, 4)}
         recorded = self._patiently(
-            lambda: work.records.ended(
-                attempt.number, end, run_id=work.run.id, memory_gb=attempt.needs.memory_gb, **figures
-            )
+            lambda: work.records.ended(attempt.number, end, run_id=work.run.id, seconds=round(seconds, 1))
         )
         end = End(Outcome(recorded["outcome"]), recorded["reason"], recorded["last_words"])
-        told = {"job": attempt.name, "outcome": end.outcome.value, "memory_gb": attempt.needs.memory_gb, **figures}
+        bill = job_manifest.spent(attempt.name, attempt.number, end.outcome.value, seconds, attempt.needs, self._place)
+        told = {**bill.as_body(), "memory_gb": attempt.needs.memory_gb}
         work.run.show(f"{attempt.name} {end.outcome.value}: {end.reason}", told)
         if not watched.stopped:
             self._patiently(lambda: self._delete(attempt))
@@ -254,7 +264,9 @@ class KubernetesJobs(Jobs):
             found = self._api.get(self._kind(attempt), attempt.name)
             mine = job_names.label_value(work.run.id)
             if found is not None and found["metadata"]["labels"].get(job_names.RUN_LABEL) == mine:
-                work.records.ended(attempt.number, end, run_id=work.run.id, memory_gb=attempt.needs.memory_gb)
+                seconds = ran_seconds(self._watch.pods(attempt.name), datetime.now(UTC))
+                work.records.ended(attempt.number, end, run_id=work.run.id, seconds=round(seconds, 1))
+                self._bill(work)
                 self._api.delete(self._kind(attempt), attempt.name, found["metadata"]["uid"])
         except LlmopsError as error:
             work.run.show(f"{attempt.name} could not be ended, the reaper will: {error}")
@@ -286,18 +298,3 @@ def _going(job: Manifest) -> GoingJob:
 
 def _is_leaving(job: Manifest) -> bool:
     return job["metadata"].get("deletionTimestamp") is not None
-
-
-def _take_out(fetched: Any, job: Job) -> None:
-    """Moves the result to where the caller looks for it; it may be changed there, as after a local job."""
-    shutil.rmtree(job.out, ignore_errors=True)
-    job.out.mkdir(parents=True)
-    for path in sorted(fetched.iterdir()):
-        if path.name == "manifest.json":
-            continue
-        if path.is_dir():
-            shutil.copytree(path, job.out / path.name)
-        else:
-            shutil.copy(path, job.out / path.name)
-    for path in job.out.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)

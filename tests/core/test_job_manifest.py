@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kubernetes_validate import SchemaNotFoundError
 
-from llmops_core.job_manifest import Attempt, Needs, gpu_seconds_cost, job, nodes_of, service
+from llmops_core.job_manifest import Attempt, Needs, job, nodes_of, service, spent
 from llmops_core.job_names import NAME_LABEL, JobIdentity
 from llmops_core.job_settings import ClusterJobsPlace
 from tests.core.kubernetes_schemas import check
@@ -155,8 +155,11 @@ def test_a_train_job_differed_from_the_job() -> None:
 
 
 def test_gpus_were_counted_or_priced_wrongly() -> None:
-    assert gpu_seconds_cost(ON_NODES.needs, place(FULL), 1800) == (28800, 16.0)
-    assert gpu_seconds_cost(ATTEMPT.needs, place(FULL), 1800) == (0, 0)
+    dear, free = (spent("job", 1, "succeeded", 1800, each.needs, place(FULL)) for each in (ON_NODES, ATTEMPT))
+    assert (dear.gpu_seconds, dear.cost, dear.gpu_type) == (28800, 16.0, "a100")
+    assert (free.gpu_seconds, free.cost, free.gpu_type) == (0, 0, "")
+    any_kind = spent("job", 1, "succeeded", 3600, Needs(gpu_count=1), place(FULL))
+    assert (any_kind.cost, any_kind.gpu_type) == (2.0, "a100")
     assert [nodes_of(Needs(gpu_count=count, gpu_type="a100"), place(FULL)) for count in (0, 1, 8, 9, 16)] == [
         *(1, 1, 1, 2, 2)
     ]

@@ -18,6 +18,7 @@ import boto3
 from dagster import AssetExecutionContext, DagsterInstance, MaterializeResult, asset, materialize
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from llmops_core.cost import Spent
 from llmops_core.errors import LlmopsError
 from llmops_core.job_manifest import Needs
 from llmops_core.job_settings import ClusterJobsPlace
@@ -93,6 +94,7 @@ class World:
         self.data.mkdir()
         (self.data / "rows.txt").write_text("a row\n")
         self._runs = 0
+        self.spent: list[Spent] = []
 
     def door(self) -> Jobs:
         return LocalJobs()
@@ -102,6 +104,7 @@ class World:
         return Job(
             recipe, config or {"times": 2}, {"data": self.data}, self.code, work, asked, Needs(0.5, 0.1, **needs),
             {"OWN": "variable"},
+            self.spent.append,
         )  # fmt: skip
 
     def run(self, recipe: str, door: Jobs | None = None, tags: Mapping[str, str] | None = None, **config: Any) -> Ran:

@@ -92,7 +92,9 @@ def test_a_lost_node_was_waited_for_for_ever(world: ClusterWorld) -> None:
     world.api.nodes.add("spot-2", gpus=8, labels={"gpu": "a100"})
     assert succeeded(finished(world, 2, going))
     assert outcomes(world) == ["node_lost", "succeeded"]
-    world.api.nodes.remove("spot-2")
+    bills = {each.attempt: each for each in world.spent}
+    assert [bills[attempt].outcome for attempt in (1, 2)] == ["node_lost", "succeeded"]
+    assert all(each.price_per_hour == 3600 and each.gpu_count == 1 for each in bills.values())
 
 
 def test_a_node_that_never_answers_held_the_job(world: ClusterWorld, monkeypatch: pytest.MonkeyPatch) -> None:
