@@ -1,15 +1,18 @@
 """Watches the places that settings name under `arrivals`, each with a sensor of its own: an outage stops one alone.
 
-A look that finds whole files which were neither taken nor refused asks for a run. The run key names the place and the
-files with their versions, so repeated and overlapping ticks start one run. A run that ended without an outcome (it was
-killed, or something could not be reached) is asked for again, each time after twice the pause.
+A look that finds whole files which were neither taken nor refused asks for a run. The run key names the place, the
+files with their versions and the last run that tried them, so repeated and overlapping ticks start one run. A run that
+ended without an outcome (it was killed, or something could not be reached) is asked for again, each time after twice
+the pause, however often that was.
 """
 
 import json
 import time
+from collections.abc import Sequence
 
 from dagster import (
     DagsterInstance,
+    DagsterRunStatus,
     DefaultSensorStatus,
     RunRequest,
     RunsFilter,
@@ -19,6 +22,7 @@ from dagster import (
     SkipReason,
     sensor,
 )
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from llmops_assets.jobs.take_arrivals import take_arrivals, take_files
 from llmops_assets.operations.arrivals import Seen, batch_digest, look
@@ -63,22 +67,31 @@ def _request(instance: DagsterInstance, watched: WatchedPlace, seen: Seen) -> tu
         return None, f"nothing new in {watched.place}"
     if seen.waits:
         return None, f"{len(seen.batch)} files wait: {seen.waits}"
+    going = instance.get_runs(_runs({PLACE_TAG: watched.name}, NOT_FINISHED_STATUSES), limit=1)
+    if going:
+        return None, f"{len(seen.batch)} files wait for run {going[0].run_id[:8]}, which takes others"
     digest = batch_digest(seen.batch)[:16]
-    records = instance.get_run_records(
-        RunsFilter(job_name=take_arrivals.name, tags={PLACE_TAG: watched.name}), limit=50
-    )
-    if going := next((r.dagster_run for r in records if not r.dagster_run.is_finished), None):
-        return None, f"{len(seen.batch)} files wait for run {going.run_id[:8]}, which takes others"
-    tried = [record for record in records if record.dagster_run.tags.get(BATCH_TAG) == digest]
-    pause = min(INTERVAL_SECONDS * 2 ** len(tried), LONGEST_PAUSE_SECONDS)
-    if tried and (ago := time.time() - tried[0].update_timestamp.timestamp()) < pause:
-        return None, f"run {tried[0].dagster_run.run_id[:8]} ended without an outcome; again in {pause - ago:.0f} s"
+    tried = _runs({PLACE_TAG: watched.name, BATCH_TAG: digest})
+    last = next(iter(instance.get_run_records(tried, limit=1)), None)
+    if last is not None and (left := _left_of_pause(last.update_timestamp.timestamp(), instance.get_runs_count(tried))):
+        return None, f"run {last.dagster_run.run_id[:8]} ended without an outcome; again in {left:.0f} s"
     request = RunRequest(
-        run_key=f"arrivals:{watched.name}:{digest}:{len(tried)}",
+        run_key=f"arrivals:{watched.name}:{digest}:{last.dagster_run.run_id[:8] if last else 'first'}",
         run_config={"ops": {take_files.name: {"config": {"place": watched.name, "files": seen.batch}}}},
         tags={PLACE_TAG: watched.name, BATCH_TAG: digest},
     )
     return request, ""
+
+
+def _runs(tags: dict[str, str], statuses: Sequence[DagsterRunStatus] = ()) -> RunsFilter:
+    return RunsFilter(job_name=take_arrivals.name, tags=tags, statuses=list(statuses) or None)
+
+
+def _left_of_pause(ended: float, tries: int) -> float:
+    """Seconds until the next try; 0 when it is due, or when a clock that was set back would prolong the pause."""
+    pause = min(INTERVAL_SECONDS * 2 ** min(tries, 30), LONGEST_PAUSE_SECONDS)
+    left = ended + pause - time.time()
+    return left if 0 < left <= LONGEST_PAUSE_SECONDS else 0
 
 
 def _told(seen: Seen) -> list[str]:

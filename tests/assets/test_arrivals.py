@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
+from dagster import DagsterRun, DagsterRunStatus
+from dagster._core.utils import make_new_run_id
 
+from llmops_assets.jobs.take_arrivals import take_arrivals
 from llmops_assets.operations import arrivals as operation
+from llmops_assets.sensors.arrivals import LONGEST_PAUSE_SECONDS
 from llmops_core.errors import LlmopsError, TransientError
 from llmops_core.facts import first_broken
 from resources.dataset_commit import EMAIL, GitDvcCommits
@@ -164,6 +168,20 @@ def test_a_run_that_ended_without_an_outcome_was_repeated_at_once_or_never(
     arriving.now += 60
     (again,) = arriving.tick()
     assert again.run_key != request.run_key and arriving.run(again).success
+
+
+def test_a_batch_that_failed_fifty_times_was_never_tried_again(arriving: Arriving) -> None:
+    arriving.put("a.jsonl", NEW)
+    request, keys = arriving.settled(), []
+    for number in range(54):
+        keys.append(request.run_key)
+        tags = {**request.tags, "dagster/run_key": str(request.run_key)}
+        run = DagsterRun(take_arrivals.name, make_new_run_id(), status=DagsterRunStatus.FAILURE, tags=tags)
+        arriving.world.instance.add_run(run)
+        if number in (0, 49, 50, 51, 52, 53):
+            arriving.now += LONGEST_PAUSE_SECONDS
+            (request,) = arriving.tick()
+            assert request.run_key not in keys
 
 
 def test_a_refused_file_was_moved_taken_or_judged_at_every_tick(arriving: Arriving) -> None:
