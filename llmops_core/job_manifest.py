@@ -19,7 +19,6 @@ from llmops_core.job_settings import ClusterJobsPlace, GpuPool, Toleration
 Manifest = dict[str, Any]
 
 CONTAINER, WORK = "recipe", "/scratch"
-SECRETS = "/run/secrets/llmops"  # of a TrainJob's pods, which cannot be given variables from a secret
 USER = 10001  # the image's own
 GRACE_SECONDS = 60  # for a last checkpoint and the last words
 RENDEZVOUS_PORT = 29500
@@ -113,7 +112,7 @@ def _train_job(attempt: Attempt, place: ClusterJobsPlace) -> Manifest:
     kept = ("nodeSelector", "tolerations", "serviceAccountName", "imagePullSecrets", "securityContext")
     volumes = [{"name": f"secret-{i}", "secret": {"secretName": name}} for i, name in enumerate(place.secrets)]
     mounts = [
-        {"name": f"secret-{i}", "mountPath": f"{SECRETS}/{name}", "readOnly": True}
+        {"name": f"secret-{i}", "mountPath": f"{job_names.SECRETS}/{name}", "readOnly": True}
         for i, name in enumerate(place.secrets)
     ]
     patched = {

@@ -19,6 +19,7 @@ LABEL_DOMAIN = "llmops.dev"
 NAME_LABEL = f"{LABEL_DOMAIN}/job"
 RUN_LABEL = f"{LABEL_DOMAIN}/run"
 FINGERPRINT_ANNOTATION = f"{LABEL_DOMAIN}/fingerprint"
+SECRETS = "/run/secrets/llmops"  # a folder in a TrainJob's pods, which cannot be given variables from a secret
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 
 _FINGERPRINT_DIGITS = 12

@@ -21,7 +21,7 @@ from typing import Any
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param
 
 from llmops_core.errors import LlmopsError, TransientError
-from llmops_core.job_manifest import SECRETS
+from llmops_core.job_names import SECRETS
 from llmops_core.job_outcomes import KILLED, SIGNALS_FROM
 from resources.job_relay import Relay
 from resources.job_transport import INPUT, OUTPUT, JobRecords, JobStore

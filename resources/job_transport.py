@@ -15,7 +15,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,16 +52,30 @@ class AttemptRecord:
         return Past(self.number, outcome, float(self.intent["memory_gb"]), str(ended.get("run_id", "")))
 
 
+@dataclass(frozen=True)
+class _OneClient(NamedPlace):
+    """A place whose client is made once: making one takes a quarter of a second, and a job asks a dozen times."""
+
+    origin: NamedPlace | None = None
+    kept: list[Any] = field(default_factory=list)
+
+    def client(self, credentials: bool = True) -> Any:
+        if not self.kept and self.origin is not None:
+            self.kept.append(self.origin.client(credentials))
+        return self.kept[0]
+
+
 class JobStore:
     """The folder that `place` names. `cache` is a folder of this machine for what is sent and fetched."""
 
     def __init__(self, place: NamedPlace, cache: Path) -> None:
-        self.place, self._cache = place, cache
+        self._cache = cache
+        self.place = _OneClient(place.file, place.field, place.uri, place.endpoint, place.region, place)
         location = parse_s3(place.uri)
         self.bucket, self.prefix = location.bucket, f"{location.prefix}/" if location.prefix else ""
-        self._records = S3Folder(place)
+        self._records = S3Folder(self.place)
 
-    @cached_property
+    @property
     def client(self) -> Any:
         """For the classes of Dagster Pipes, which take a client."""
         return self.place.client()
