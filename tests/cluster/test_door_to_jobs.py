@@ -11,18 +11,24 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from llmops_core.errors import InputError, TransientError
+from llmops_core.errors import EnvironmentLacks, InputError, TransientError
 from llmops_core.job_settings import ClusterJobsPlace
 from resources.kubernetes_api import KubernetesApi
 from resources.object_store import NamedPlace
 from tests.cluster.cluster_under_test import Cluster, Namespace, wait_for
-from tests.fakes.job_worlds import BUCKET, ClusterWorld, Killed, Ran, RunBook, World
+from tests.fakes.job_worlds import BUCKET, PREAMBLE, ClusterWorld, Killed, Ran, RunBook, World
 from tests.fakes.ports import free_port
 from tests.fakes.s3_servers import CREDENTIALS
 
 pytestmark = pytest.mark.usefixtures("pods")
 SECRET = "store-credentials"
 ENDS_SECONDS = 180.0
+# Too much for the 0.5 GB that a job of these worlds has at first, beside the program that runs it.
+EATS = """
+held = b"x" * 450_000_000
+given.out.mkdir()
+(given.out / "report.json").write_text(str(len(held)))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +64,7 @@ class RealClusterWorld(ClusterWorld):
         self.store_place = NamedPlace("config", "jobs.store", self.place.store.uri, s3, "us-east-1")
         self.book = RunBook()
         World.__init__(self, root)
+        (self.code / "recipes" / "eats.py").write_text(PREAMBLE + EATS)
 
     @property
     def job_objects(self) -> list[dict[str, Any]]:
@@ -122,3 +129,18 @@ def test_a_run_that_was_cancelled_left_its_job(world: RealClusterWorld) -> None:
     world.namespace.delete("jobs", job["metadata"]["name"])
     assert isinstance(going.ended(ENDS_SECONDS).errors[0], TransientError)
     wait_for(lambda: not world.namespace.items("pods"), "the pod goes on")
+
+
+def test_memory_did_not_follow_the_ladder(world: RealClusterWorld) -> None:
+    world.place = world.place.model_copy(update={"memory_ladder_gb": (1.5,)})
+    ran = world.following(recipe="eats").ended(ENDS_SECONDS)
+    assert ran.errors == [] and (ran.out / "report.json").read_text() == "450000000", outcome(ran)
+    limits = [job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] for job in world.job_objects]
+    assert sorted(limit["memory"] for limit in limits) == ["1500M", "500M"]
+
+
+def test_a_job_past_its_deadline_was_called_a_crash(world: RealClusterWorld) -> None:
+    world.place = world.place.model_copy(update={"deadline_seconds": 8})
+    ran = world.following(recipe="waits").ended(ENDS_SECONDS)
+    (error,) = ran.errors
+    assert isinstance(error, EnvironmentLacks) and "deadline_exceeded" in str(error), outcome(ran)
