@@ -61,6 +61,10 @@ class ArtifactStore(ABC):
     def verify(self, kind: str, digest: str) -> list[str]:
         """Re-hash every byte. One sentence for each thing that is not as it was published; empty when all is well."""
 
+    @abstractmethod
+    def listed(self) -> list[tuple[str, str]]:
+        """(kind, digest) of everything that was published, sorted. Nothing is hashed."""
+
     def verified(self, kind: str, digest: str) -> Artifact:
         """The artefact, every byte of it re-hashed. Raises IntegrityError when it is gone or not what it was."""
         if wrong := self.verify(kind, digest):
@@ -108,6 +112,10 @@ class FolderArtifacts(ArtifactStore):
         odd = [f"{name} is no regular file" for name, plain in found.items() if not plain]
         entries = _entries(artifact.path, (name for name, plain in found.items() if plain))
         return odd + differences(artifact.manifest, entries)
+
+    def listed(self) -> list[tuple[str, str]]:
+        places = [path.parent for path in self.root.glob(f"[!.]*/*/{MANIFEST}")]
+        return sorted((place.parent.name, place.name) for place in places)
 
     def _place(self, kind: str, digest: str) -> Path:
         return self.root / check_kind(kind) / check_digest(digest)

@@ -38,6 +38,14 @@ class FeedbackStore(ABC):
         """Keep ratings of a model, all or none. Raises EnvironmentLacks for a full disk."""
 
     @abstractmethod
+    def submissions(self) -> list[Path]:
+        """The file of every submission, below a folder of its model's name."""
+
+    @abstractmethod
+    def restore(self, model: str, name: str, content: bytes) -> None:
+        """Keep a submission of another store under its own file name. Raises IntegrityError if it is none."""
+
+    @abstractmethod
     def ratings(self, model: str) -> list[Rating]:
         """All ratings of a model. Raises IntegrityError where one is not what was submitted."""
 
@@ -61,6 +69,16 @@ class FolderFeedback(FeedbackStore):
     def ratings(self, model: str) -> list[Rating]:
         by_digest = {_digest_in(path): path for path in sorted(self._folder(model).glob("*.jsonl"))}
         return [rating for digest, path in by_digest.items() for rating in _read(path, digest)]
+
+    def submissions(self) -> list[Path]:
+        return sorted(self.root.glob("*/*.jsonl"))
+
+    def restore(self, model: str, name: str, content: bytes) -> None:
+        path = self._folder(model) / Path(name).name
+        if digest_of_bytes(content) != _digest_in(path):
+            raise IntegrityError(f"{model}/{name} is not what was submitted")
+        if not path.exists():
+            publish_text(path, content.decode(), 0o444)
 
     def _folder(self, model: str) -> Path:
         if not is_model_name(model):

@@ -9,6 +9,8 @@ import json
 import random
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,10 +33,11 @@ from sqlalchemy.engine import URL, Connection, Row
 from sqlalchemy.exc import IntegrityError as Duplicate
 from sqlalchemy.exc import OperationalError
 
-from llmops_core.errors import IntegrityError, TransientError
-from llmops_core.facts import GENESIS, Fact, Kind
+from llmops_core.errors import InputError, IntegrityError, Problem, TransientError
+from llmops_core.facts import GENESIS, Fact, Kind, first_broken
 
 ATTEMPTS = 50
+ROWS_PER_CALL = 500
 LOCK_KEY = int.from_bytes(b"llmfacts")  # one of PostgreSQL's 2**64 advisory locks
 
 _metadata = MetaData()
@@ -79,8 +82,24 @@ class Ledger(ABC):
         """For each model the newest fact that has one of these kinds."""
 
     @abstractmethod
-    def facts(self, model: str | None = None) -> list[Fact]:
-        """All facts in order, or those of one model. Only the whole list forms a chain."""
+    def entries(self) -> list[tuple[Fact, str | None]]:
+        """All facts in order, each with the key of `once` that it holds."""
+
+    @abstractmethod
+    def restore(self, entries: Sequence[tuple[Fact, str | None]]) -> int:
+        """Continues this ledger with the facts of another, sealed as they are; how many were new here.
+
+        Raises InputError unless what is here is how the other one begins, IntegrityError for a broken chain.
+        """
+
+    @abstractmethod
+    def last(self, *kinds: Kind) -> Fact | None:
+        """The newest fact of all models, or the newest that has one of these kinds."""
+
+    @abstractmethod
+    def facts(self, model: str | None = None, after: int = 0, before: int | None = None) -> list[Fact]:
+        """All facts in order, or those of one model, between the numbers `after` and `before`. Only the whole list
+        forms a chain."""
 
 
 class SqlLedger(Ledger):
@@ -117,8 +136,7 @@ class SqlLedger(Ledger):
                     if once is not None and (held := _held(connection, once)):
                         return held
                     fact = _next(connection, kind, model, subject, fingerprint, body or {})
-                    row = {**fact.model_dump(), "body": json.dumps(fact.body, ensure_ascii=False), "once": once}
-                    connection.execute(insert(_facts).values(row))
+                    connection.execute(insert(_facts).values({**_row(fact), "once": once}))
                     return fact
             except (Duplicate, OperationalError) as error:
                 refusal = error
@@ -133,16 +151,48 @@ class SqlLedger(Ledger):
         newest = select(func.max(_facts.c.sequence)).where(_facts.c.kind.in_(kinds)).group_by(_facts.c.model)
         return self._read(select(_facts).where(_facts.c.sequence.in_(newest)).order_by(_facts.c.model))
 
-    def facts(self, model: str | None = None) -> list[Fact]:
-        query = select(_facts).order_by(_facts.c.sequence)
+    def last(self, *kinds: Kind) -> Fact | None:
+        query = select(_facts).order_by(_facts.c.sequence.desc()).limit(1)
+        return next(iter(self._read(query.where(_facts.c.kind.in_(kinds)) if kinds else query)), None)
+
+    def facts(self, model: str | None = None, after: int = 0, before: int | None = None) -> list[Fact]:
+        query = select(_facts).where(_facts.c.sequence > after).order_by(_facts.c.sequence)
+        if before is not None:
+            query = query.where(_facts.c.sequence < before)
         return self._read(query if model is None else query.where(_facts.c.model == model))
 
-    def _read(self, query: Select[Any]) -> list[Fact]:
+    def entries(self) -> list[tuple[Fact, str | None]]:
+        with self._reading() as connection:
+            return [(_fact(row), row.once) for row in connection.execute(select(_facts).order_by(_facts.c.sequence))]
+
+    def restore(self, entries: Sequence[tuple[Fact, str | None]]) -> int:
+        if (broken := first_broken(fact for fact, _ in entries)) is not None:
+            raise IntegrityError(f"line {broken.sequence} of the ledger to restore is not what was written there")
+        rows = [{**_row(fact), "once": once} for fact, once in entries]
+        try:
+            with self._engine.begin() as connection:
+                _take_turns(connection)
+                here = list(connection.execute(select(_facts).order_by(_facts.c.sequence)))
+                if [(row.digest, row.once) for row in here] != [(r["digest"], r["once"]) for r in rows[: len(here)]]:
+                    message = "facts of another history are here; restore into an empty platform"
+                    raise InputError(Problem("ledger", "", f"{len(here)} facts", "none, or the same", message))
+                for first in range(len(here), len(rows), ROWS_PER_CALL):
+                    connection.execute(insert(_facts), rows[first : first + ROWS_PER_CALL])
+        except (Duplicate, OperationalError) as error:
+            raise TransientError(f"somebody else wrote into the ledger meanwhile: {error}") from error
+        return len(rows) - len(here)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
         try:
             with self._engine.connect() as connection:
-                return [_fact(row) for row in connection.execute(query)]
+                yield connection
         except OperationalError as error:
             raise TransientError(f"the ledger cannot be read: {error}") from error
+
+    def _read(self, query: Select[Any]) -> list[Fact]:
+        with self._reading() as connection:
+            return [_fact(row) for row in connection.execute(query)]
 
 
 def _wait_for_other_writers(connection: Any, _record: object) -> None:
@@ -175,6 +225,10 @@ def _next(connection: Connection, kind: Kind, model: str, subject: str, fingerpr
         body=body,
         previous=head.digest if head else GENESIS,
     ).sealed()
+
+
+def _row(fact: Fact) -> dict[str, Any]:
+    return {**fact.model_dump(), "body": json.dumps(fact.body, ensure_ascii=False)}
 
 
 def _fact(row: Row[Any]) -> Fact:

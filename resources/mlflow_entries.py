@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 ARTIFACT_TAG = "llmops.artifact_uri"
+LOGGED_MODEL_TAG = "llmops.logged_model"
+MOVED_FROM_TAG = "llmops.moved_from"  # the id that a run, a logged model or a version had where it was moved from
 CARD = "model_card.md"
 _DESCRIPTION_CHARACTERS = 5000  # the column's width in MLflow's schema; PostgreSQL refuses longer ones
 

@@ -7,7 +7,7 @@ their digest, the address of the artefact store, and small evidence (the model c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -113,6 +113,18 @@ class ModelRegistry(ABC):
     @abstractmethod
     def run_link(self, run_id: str) -> str:
         """The address of the run's page for people."""
+
+    @abstractmethod
+    def export_to(self, folder: Path) -> None:
+        """Everything it holds as files of an empty folder, for `import_from` of another registry."""
+
+    @abstractmethod
+    def import_from(self, folder: Path, artifact_uri: Callable[[str], str]) -> None:
+        """Takes in what `export_to` wrote, under the same names and version numbers. Repeating it changes nothing.
+
+        `artifact_uri` says where weights lie here that lay at an address there. Raises InputError where something else
+        has one of the names already.
+        """
 
     def verify(self, version: int, expected: VersionFacts) -> RegisteredVersion:
         """The version, whose tags say exactly what is expected. Raises IntegrityError naming each that does not."""

@@ -9,8 +9,9 @@ A *logged model* is the entry that MLflow's pages show with the evaluation's fig
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,18 @@ from urllib.parse import quote, urlsplit
 from llmops_core.errors import InputError, IntegrityError, Problem
 from llmops_core.registration import VersionFacts
 from llmops_core.showing import shown
-from resources.mlflow_entries import CARD, as_version, gathered, identity_query, new_params, shortened, tags_of
+from resources.mlflow_entries import (
+    ARTIFACT_TAG,
+    CARD,
+    LOGGED_MODEL_TAG,
+    MOVED_FROM_TAG,
+    as_version,
+    gathered,
+    identity_query,
+    new_params,
+    shortened,
+    tags_of,
+)
 from resources.mlflow_errors import mlflow_errors, or_none, refuse_damaged, unless_there
 from resources.model_registry import (
     ModelRegistry,
@@ -37,7 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MlflowRegistry", "ModelRegistry", "RegisteredVersion", "RegistrationRequest", "RunStatus"]
 
-LOGGED_MODEL_TAG = "llmops.logged_model"
 _METRICS_PER_CALL = 900  # with 100 parameters this is MLflow's limit of 1000 entities
 _PARAMS_PER_CALL = 100
 _SCHEMES = ("sqlite", "postgresql", "http", "https")
@@ -62,6 +73,7 @@ class MlflowRegistry(ModelRegistry):
         self._uri, self._artifact_root, self._ui = tracking_uri, artifact_root, (ui_url or tracking_uri).rstrip("/")
         # MLflow reads these from nowhere else, some of them when it is imported
         os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false")
+        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # standard output belongs to `--json`
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # MLflow's own 7 hang for four minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -105,7 +117,8 @@ class MlflowRegistry(ModelRegistry):
 
         check_files(files)
         with self._asked(f"logging to run {run_id}") as client:
-            run = client.get_run(run_id)
+            run = self._run(run_id)
+            run_id = run.info.run_id
             # The same time on every attempt, so that MLflow recognises what it already has
             begun = int(run.info.start_time)
             points = [Metric(n, float(v), begun + step, step) for n, curve in metrics.items() for step, v in curve]
@@ -119,7 +132,7 @@ class MlflowRegistry(ModelRegistry):
 
     def close_run(self, run_id: str, status: RunStatus) -> None:
         with self._asked(f"closing run {run_id}") as client:
-            client.set_terminated(run_id, status)
+            client.set_terminated(self._run(run_id).info.run_id, status)
 
     def register(self, request: RegistrationRequest) -> RegisteredVersion:
         facts = request.facts
@@ -128,7 +141,8 @@ class MlflowRegistry(ModelRegistry):
             existing = self._registered(facts)
             if existing is not None:
                 return existing
-            run = client.get_run(request.run_id)
+            run = self._run(request.run_id)
+            request = replace(request, run_id=run.info.run_id)
             entry = self._logged_model(request, run)
             self._log_figures(request, run, entry)
             self._keep_evidence(request, entry)
@@ -186,9 +200,36 @@ class MlflowRegistry(ModelRegistry):
         return f"{self._ui}/#/models/{quote(model, safe='')}/versions/{version}"
 
     def run_link(self, run_id: str) -> str:
-        with self._asked(f"reading run {run_id}") as client:
-            experiment = client.get_run(run_id).info.experiment_id
-        return f"{self._ui}/#/experiments/{experiment}/runs/{run_id}"
+        with self._asked(f"reading run {run_id}"):
+            info = self._run(run_id).info
+        return f"{self._ui}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
+
+    def export_to(self, folder: Path) -> None:
+        from resources.registry_export import written_out
+
+        with self._asked("writing the registry out") as client:
+            written_out(client, self._uri, folder)
+
+    def import_from(self, folder: Path, artifact_uri: Callable[[str], str]) -> None:
+        from resources.registry_import import RegistryImport
+
+        def tag_value(tag: str, value: str) -> str:
+            return artifact_uri(value) if tag == ARTIFACT_TAG else value
+
+        def experiment(name: str) -> str:
+            return self._experiment(name).experiment_id
+
+        with self._asked("taking a registry in") as client:
+            RegistryImport(client, folder, experiment, tag_value).run()
+
+    def _run(self, run_id: str) -> "Run":
+        """The run of this id, or the one that had it before it was moved here."""
+        found = or_none(lambda: self._client.get_run(run_id))
+        if found is None:
+            ids = [each.experiment_id for each in self._client.search_experiments()]
+            moved = self._client.search_runs(ids, f"tags.`{MOVED_FROM_TAG}` = '{run_id}'")
+            found = moved[0] if moved else self._client.get_run(run_id)
+        return found
 
     def _experiment(self, model: str) -> "Experiment":
         experiment = self._client.get_experiment_by_name(model)

@@ -95,6 +95,10 @@ class S3Artifacts(ArtifactStore):
             wrong += [f"the copy in {copy}: {sentence}" for sentence in self._cache.verify(kind, digest)]
         return wrong
 
+    def listed(self) -> list[tuple[str, str]]:
+        names = [name.split("/") for name in S3Folder(self._place, self._part_bytes).listed("")]
+        return sorted((parts[0], parts[1]) for parts in names if len(parts) == 3 and parts[2] == MANIFEST)
+
     def verified(self, kind: str, digest: str) -> Artifact:
         """The artefact; every byte of the copy that is returned was hashed. One that was spoiled is fetched again."""
         artifact = self.get(kind, digest)

@@ -56,7 +56,7 @@ class S3Folder:
 
     def listed(self, below: str) -> dict[str, Stored]:
         """{name relative to `below`: object} of everything in that folder. Raises NotThere for a missing bucket."""
-        prefix = f"{self._prefix}{below}/"
+        prefix = f"{self._prefix}{below}/" if below else self._prefix
 
         def pages() -> dict[str, Stored]:
             found: dict[str, Stored] = {}

@@ -179,6 +179,19 @@ class Platform:
         return MlflowRegistry(server.url)
 
     @cached_property
+    def registry_at_rest(self) -> "ModelRegistry":
+        """The same registry while the platform is down: its own MLflow's database is opened without its server."""
+        from resources.registry import MlflowRegistry
+
+        if self.settings.platform.mlflow is not None:
+            return self.registry
+        folder, database = self.home.folder("mlflow"), self.settings.platform.mlflow_database
+        url = f"sqlite:///{folder / 'mlflow.db'}"
+        if database is not None:
+            url = database_url(database, os.environ).render_as_string(hide_password=False)
+        return MlflowRegistry(url, (folder / "artifacts").as_uri())
+
+    @cached_property
     def jobs(self) -> "Jobs":
         place = self.settings.jobs
         if isinstance(place, LocalJobsPlace):

@@ -19,6 +19,7 @@ class Commands(click.Group):
 
     names = ("run", "validate", "plan", "serve", "stop", "release", "status", "approve", "rollback")
     names += ("retire", "feedback", "cost", "audit", "doctor")
+    names += ("export", "import")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.names)
@@ -28,7 +29,8 @@ class Commands(click.Group):
             return None
         from importlib import import_module
 
-        return import_module(f"llmops_assets.cli.{cmd_name}").command
+        module = "import_" if cmd_name == "import" else cmd_name  # Python keeps that word to itself
+        return import_module(f"llmops_assets.cli.{module}").command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

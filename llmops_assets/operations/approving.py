@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
+from llmops_assets.operations.identity import APPROVER_KEY, former_signers
 from llmops_assets.release import Release
 from llmops_core.approval import APPROVAL_NAMESPACE, Approval, ApprovalPolicy, Statement, Subject
 from llmops_core.approvers import load_approvers
@@ -99,7 +100,8 @@ def trusted_signers(platform: Platform) -> str:
     if not approvals.sign_locally:
         return configured
     public = platform.signatures.make_key(local_key(platform), LOCAL_IDENTITY)
-    return f'{configured}\n{LOCAL_IDENTITY} namespaces="{APPROVAL_NAMESPACE}" {public}\n'
+    own = f'{configured}\n{LOCAL_IDENTITY} namespaces="{APPROVAL_NAMESPACE}" {public}\n'
+    return own + former_signers(platform, APPROVER_KEY, LOCAL_IDENTITY, APPROVAL_NAMESPACE)
 
 
 def trusted_roles(platform: Platform) -> Mapping[str, frozenset[str]]:
@@ -113,4 +115,4 @@ def trusted_roles(platform: Platform) -> Mapping[str, frozenset[str]]:
 
 
 def local_key(platform: Platform) -> Path:
-    return platform.home.folder("keys") / "local-approver"
+    return platform.home.folder("keys") / APPROVER_KEY

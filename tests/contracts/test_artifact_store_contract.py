@@ -151,6 +151,17 @@ def test_same_content_was_not_one_artefact_wherever_it_came_from(place: Place, f
     assert store.publish("base_weights", make_folder(tmp_path / "third")).digest != first.digest
 
 
+def test_what_was_published_was_not_listed_or_something_else_was(place: Place, folder: Path, tmp_path: Path) -> None:
+    store = place.machine()
+    assert store.listed() == []
+    first = store.publish("weights", folder).digest
+    second = store.publish("dataset", make_folder(tmp_path / "other")).digest
+    place.put(f"weights/{first}/sub/{MANIFEST}", b"{}")
+    assert place.machine().listed() == [("dataset", second), ("weights", first)]
+    place.put(f"dataset/{second}/{MANIFEST}", None)
+    assert store.listed() == [("weights", first)]
+
+
 def test_what_was_never_published_was_found(place: Place) -> None:
     store = place.machine()
     assert store.get("weights", NO_DIGEST) is None

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from llmops_core.errors import IntegrityError
+from llmops_core.errors import InputError, IntegrityError
 from llmops_core.facts import first_broken
 from resources.ledger import SqlLedger
 
@@ -93,6 +93,25 @@ def test_the_newest_facts_were_others(url: str) -> None:
     assert ledger.newest("c", "produced") is None
     assert [fact.body["number"] for fact in ledger.newest_of_each("produced")] == [3, 1]
     assert [fact.body["number"] for fact in ledger.newest_of_each("refused")] == [2]
+
+
+def test_a_moved_ledger_lost_its_chain_or_keys_or_mixed_two_histories(url: str, tmp_path: Path) -> None:
+    source = SqlLedger(f"sqlite:///{tmp_path / 'source.db'}")
+    for number in range(4):
+        source.append("pinned", model="atlas", subject="run", body={"number": number}, once=f"key {number}")
+    target, entries = SqlLedger(url), source.entries()
+    assert target.restore(entries[:2]) == 2
+    assert target.restore(entries) == 2
+    assert target.restore(entries) == 0
+    assert target.entries() == entries
+    assert target.append("pinned", model="atlas", subject="run", once="key 3") == entries[3][0]
+    target.append("produced", model="atlas", subject="weights")
+    assert first_broken(target.facts()) is None
+    with pytest.raises(InputError, match="another history"):
+        target.restore(entries)
+    edited = entries[1][0].model_copy(update={"body": {"number": 7}})
+    with pytest.raises(IntegrityError, match="line 2"):
+        target.restore([entries[0], (edited, None)])
 
 
 def test_a_body_without_canonical_form_was_stored(url: str) -> None:

@@ -1,6 +1,7 @@
 """A registry that remembers in memory, with the answers of the real door."""
 
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from resources.model_registry import (
     check_model,
     fingerprint_in,
 )
+
+URI = "llmops.artifact_uri"
 
 
 @dataclass
@@ -67,7 +70,7 @@ class FakeRegistry(ModelRegistry):
         for version in made:
             if all(version.tags[f"{TAG_PREFIX}{name}"] == getattr(facts, name) for name in IDENTITY):
                 return version
-        tags = {**facts.tags(), SIGNATURE_TAG: request.signature, "llmops.artifact_uri": request.artifact_uri}
+        tags = {**facts.tags(), SIGNATURE_TAG: request.signature, URI: request.artifact_uri}
         made.append(RegisteredVersion(facts.model, len(made) + 1, request.run_id, tags, request.description))
         return made[-1]
 
@@ -99,6 +102,20 @@ class FakeRegistry(ModelRegistry):
 
     def run_link(self, run_id: str) -> str:
         return f"http://registry.example.com/#/experiments/{self._run(run_id).model}/runs/{run_id}"
+
+    def export_to(self, folder: Path) -> None:
+        (folder / "registry.pickle").write_bytes(pickle.dumps((self.runs, self.registered, self.aliases)))
+
+    def import_from(self, folder: Path, artifact_uri: Callable[[str], str]) -> None:
+        runs, registered, aliases = pickle.loads((folder / "registry.pickle").read_bytes())
+        for model, versions in registered.items():
+            here = self.registered.get(model, [])
+            moved = [replace(v, tags={**v.tags, URI: artifact_uri(v.tags[URI])}) for v in versions]
+            if here and here != moved:
+                raise InputError(Problem("registry", model, "another version", "none", "it was made here"))
+            self.registered[model] = moved
+        self.runs.update(runs)
+        self.aliases.update(aliases)
 
     def _run(self, run_id: str) -> FakeRun:
         if run_id not in self.runs:
