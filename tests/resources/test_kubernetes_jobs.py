@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dagster import AssetExecutionContext, DagsterInstance, RetryPolicy, asset, materialize
 from dagster._core.errors import DagsterExecutionInterruptedError
 from kubernetes.client import BatchV1Api
 
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, TransientError
 from llmops_core.job_names import RUN_LABEL
 from resources import job_attempt
+from resources.home import Home
+from resources.job_run import DagsterWaitingRun
+from resources.jobs import LocalJobs
 from resources.kubernetes_api import JOBS, PODS
+from resources.kubernetes_jobs import KubernetesJobs
+from resources.wiring import Platform, build_platform
 from tests.fakes import job_worlds
 from tests.fakes.job_pods import PlayedPod
 from tests.fakes.job_worlds import NAMESPACE, ClusterWorld, Going, Killed, Ran
@@ -352,3 +358,38 @@ def test_every_job_had_a_watch_of_its_own(world: ClusterWorld) -> None:
         played.publishes({"answer.txt": "42"})
         played.ends()
     assert all(succeeded(each.ended()) for each in going) and world.api.watches.opened == 1
+
+
+def test_a_run_forgot_what_it_had_shown() -> None:
+    """Of Dagster, when its step is tried again."""
+    heard: list[list[tuple[Any, ...]]] = []
+
+    @asset(retry_policy=RetryPolicy(max_retries=1))
+    def made(context: AssetExecutionContext) -> None:
+        run = DagsterWaitingRun(context)
+        heard.append(list(run.heard()))
+        assert not run.is_cancelled() and run.pipes_context()["run_id"] == run.id
+        run.show("a line", {"cost": 1.5}, heard=("job", "pod", "log", len(heard)))
+        if len(heard) == 1:
+            raise ValueError("once more")
+
+    with DagsterInstance.ephemeral() as instance:
+        done = materialize([made], instance=instance)
+        assert done.success and [len(each) for each in heard] == [0, 1]
+        assert heard[1] == [("job", "pod", "log", 1)]
+        assert [e.message for e in instance.all_logs(done.run_id)].count("a line") == 2
+
+
+def test_settings_chose_another_door_or_none_was_told_of(
+    cluster: KubernetesApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def doors(environment: str) -> Platform:
+        return build_platform(Home(job_worlds.ROOT, job_worlds.ROOT / ".llmops", 20000, environment))
+
+    monkeypatch.setenv("KUBECONFIG", cluster.kubeconfig)
+    jobs = doors("production").jobs
+    assert isinstance(jobs, KubernetesJobs) and jobs.going() == []
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    with pytest.raises(EnvironmentLacks, match="KUBECONFIG"):
+        doors("production").jobs  # noqa: B018
+    assert isinstance(doors("local").jobs, LocalJobs)
