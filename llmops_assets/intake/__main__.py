@@ -7,11 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-import uvicorn
 from dagster import DagsterInstance
 
 from llmops_assets.intake.app import build_app
 from llmops_assets.intake.due import DueTicks
+from llmops_assets.intake.server import server_of
 from llmops_core.errors import EnvironmentLacks, InputError, LlmopsError, Problem
 from llmops_core.platform_settings import Secret
 from llmops_core.settings import Settings
@@ -19,8 +19,6 @@ from llmops_core.webhook import fault_of_secret
 from resources.home import HOST, home_from
 from resources.secret_values import secret_value
 from resources.wiring import build_platform
-
-MOST_CONNECTIONS = 64  # each holds one body at most
 
 
 def main() -> None:
@@ -38,15 +36,7 @@ def main() -> None:
     ticks.start()
     branches = {settings.branch, *(each.branch or settings.branch for each in settings.repositories)}
     app = build_app(settings.webhook, branches, _value, ticks.ask)
-    uvicorn.run(
-        app,
-        host=options.host,
-        port=options.port,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
-        log_config=None,
-    )
+    server_of(app, options.host, options.port).run()
 
 
 def _value(secret: Secret) -> str:
