@@ -14,7 +14,6 @@ look, which does no harm.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -43,6 +42,8 @@ def fault_of_secret(host: Host, secret: str) -> str:
     """Why this can be no secret of this host; empty when it can."""
     if not secret:
         return "it is empty"
+    if not _is_text(secret):
+        return "it is no text in UTF-8"
     if host == "gitlab" and secret.startswith(SIGNING_TOKEN) and not _signing_key(secret):
         return f"after {SIGNING_TOKEN} it is no base64; copy the signing token again"
     return ""
@@ -103,8 +104,17 @@ def _signing_key(secret: str) -> bytes:
     """The key of a signing token; empty when it is none."""
     try:
         return base64.b64decode(secret.removeprefix(SIGNING_TOKEN), validate=True)
-    except binascii.Error:
+    except ValueError:  # which binascii.Error is, and what stands for letters beyond ASCII
         return b""
+
+
+def _is_text(secret: str) -> bool:
+    """A variable's bytes that are no UTF-8 come as lone surrogates, which cannot be signed with."""
+    try:
+        secret.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _same(expected: str, given: str) -> bool:

@@ -17,10 +17,11 @@ from starlette.routing import Route
 
 from llmops_core.errors import EnvironmentLacks
 from llmops_core.platform_settings import Secret, Webhook
-from llmops_core.webhook import Host, hear
+from llmops_core.webhook import Host, fault_of_secret, hear
 
 MOST_BYTES = 1_048_576
 READ_LIMIT_SECONDS = 10.0
+UNREADABLE = "the secret cannot be read; the platform's log says why"
 
 log = logging.getLogger("llmops.intake")
 
@@ -42,7 +43,10 @@ def build_app(
             known = secret_value(secret)
         except EnvironmentLacks as error:
             log.error("%s: %s", name, error)
-            return _answer(503, "the secret cannot be read; the platform's log says why")
+            return _answer(503, UNREADABLE)
+        if fault := fault_of_secret(cast(Host, name), known):
+            log.error("webhook.%s: the secret cannot be used: %s", name, fault)
+            return _answer(503, UNREADABLE)
         heard = hear(cast(Host, name), known, dict(request.headers), body, watched, time.time())
         if heard.branch:
             ask()

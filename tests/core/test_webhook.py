@@ -43,6 +43,12 @@ def flipped(text: bytes, bit: int) -> bytes:
     return text[: place // 8] + bytes([text[place // 8] ^ (1 << place % 8)]) + text[place // 8 + 1 :]
 
 
+def test_a_secret_with_letters_beyond_ascii_crashed_instead_of_being_named() -> None:
+    assert "no base64" in fault_of_secret("gitlab", "whsec_é") and not fault_of_secret("gitlab", "é")
+    for host in ("github", "gitlab"):
+        assert "UTF-8" in fault_of_secret(host, "\udce9") and heard(host, {}, b"{}", "\udce9").status == 401
+
+
 def test_what_github_itself_publishes_as_an_example_was_refused() -> None:
     """https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries; the body is no JSON."""
     signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"

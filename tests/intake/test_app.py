@@ -167,6 +167,18 @@ def test_a_changed_secret_held_only_after_a_restart(tmp_path: Path, asked: list[
     assert client.post("/webhooks/github", content=body, headers=github(body)).status_code == 503
 
 
+def test_a_secret_that_became_unusable_crashed_or_blamed_the_host(
+    tmp_path: Path, asked: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "secret").write_text("whsec_é")
+    webhook = Webhook(gitlab=Secret(file=str(tmp_path / "secret")))
+    client = TestClient(build_app(webhook, {"main"}, lambda s: secret_value(s, {}), lambda: asked.append("tick")))
+    body = as_bytes(PUSH)
+    answer = client.post("/webhooks/gitlab", content=body, headers=gitlab(body, at=time.time()))
+    assert (answer.status_code, asked) == (503, []) and "whsec" not in answer.text
+    assert "webhook.gitlab: the secret cannot be used: after whsec_ it is no base64" in caplog.text
+
+
 def test_a_secret_that_is_nowhere_was_empty(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentLacks, match="the variable GITHUB_SECRET holds no secret"):
         secret_value(Secret(env="GITHUB_SECRET"), {"GITHUB_SECRET": ""})
