@@ -24,13 +24,14 @@ from dagster._core.scheduler.instigation import InstigatorState, SensorInstigato
 from dagster._core.storage.schedules.schema import InstigatorsTable
 from dagster._core.storage.schedules.sql_schedule_storage import SqlScheduleStorage
 from dagster._serdes import deserialize_value, serialize_value
-from dagster_shared.error import DagsterError
+from dagster_shared.serdes.errors import DeserializationError
 from sqlalchemy import select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 SENSORS = "repository"  # what the names of the sensors that look at repositories begin with
 PAUSE_SECONDS = 1.0
 ATTEMPTS = 300  # a tick that takes longer than this is followed by one when the sensor's interval says so
+
+CLOCKS_DIFFER_SECONDS = 60.0  # between this machine and the daemon's
 
 log = logging.getLogger("llmops.intake")
 
@@ -60,8 +61,8 @@ class DueTicks:
             try:
                 if not make_due(self._instance, since):
                     return
-            except (SQLAlchemyError, DagsterError) as error:
-                log.warning("Dagster's records cannot be written, it is tried again: %s", error)
+            except Exception as error:  # noqa: BLE001 (the thread must live: pushes are answered whether it does or not)
+                log.warning("sensors cannot be made due, it is tried again: %s: %s", type(error).__name__, error)
             time.sleep(PAUSE_SECONDS)
             if self._asked.is_set():
                 return
@@ -81,20 +82,26 @@ def make_due(instance: DagsterInstance, since: float) -> list[str]:
         records = connection.execute(query).all()
     waiting: list[str] = []
     for selector, text in records:
-        state = deserialize_value(text, InstigatorState)
+        try:
+            state = deserialize_value(text, InstigatorState)
+        except DeserializationError as error:  # one record, of another version of Dagster perhaps: the others count
+            log.warning("the record of a sensor cannot be read: %s", error)
+            continue
         data = state.instigator_data
         ours = state.is_running and state.instigator_name.startswith(SENSORS)
         if not ours or not isinstance(data, SensorInstigatorData) or _began(data) >= since:
             continue
         waiting.append(state.instigator_name)
-        if _began(data):
-            _replace(storage, selector, text, serialize_value(state.with_data(_never_ticked(data))))
+        if data != (never := _never_ticked(data)):
+            _replace(storage, selector, text, serialize_value(state.with_data(never)))
     return waiting
 
 
 def _began(data: SensorInstigatorData) -> float:
-    """When the last tick began; 0 for none."""
-    return max(data.last_tick_start_timestamp or 0.0, data.last_tick_timestamp or 0.0)
+    """When the last tick began; 0 for none, and for one in the future: the clock was set back, and who believed it
+    would take no push for acted on, or every push, until then."""
+    began = max(data.last_tick_start_timestamp or 0.0, data.last_tick_timestamp or 0.0)
+    return began if began <= time.time() + CLOCKS_DIFFER_SECONDS else 0.0
 
 
 def _never_ticked(data: SensorInstigatorData) -> SensorInstigatorData:

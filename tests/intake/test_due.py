@@ -10,6 +10,7 @@ from dagster import DagsterInstance
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
+from dagster_shared.serdes.errors import DeserializationError
 
 from llmops_assets.definitions import defs
 from llmops_assets.intake import due
@@ -85,6 +86,48 @@ def test_a_record_that_changed_since_it_was_read_was_overwritten(
     monkeypatch.setattr(due, "serialize_value", meanwhile)
     assert make_due(instance, since=2000.0) == ["repository"]
     assert data_of(instance, state()) == later
+
+
+def test_an_unknown_failure_ended_the_thread_and_pushes_were_still_accepted(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = threading.Semaphore(0)
+
+    def fails(*_: object) -> list[str]:
+        tries.release()
+        raise DeserializationError("a record of a newer Dagster")
+
+    monkeypatch.setattr(due, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(due, "ATTEMPTS", 3)
+    monkeypatch.setattr(due, "make_due", fails)
+    ticks = DueTicks(instance)
+    ticks.start()
+    for _ in range(2):
+        ticks.ask()
+        assert all(tries.acquire(timeout=5) for _ in range(3))
+
+
+def test_a_record_that_cannot_be_read_kept_the_others_from_being_due(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for one in (state("newer"), state()):
+        instance.add_instigator_state(one)
+    real = due.deserialize_value
+
+    def of_this_version(text: str, kind: type) -> object:
+        if '"newer"' in text:
+            raise DeserializationError("unknown field")
+        return real(text, kind)
+
+    monkeypatch.setattr(due, "deserialize_value", of_this_version)
+    assert make_due(instance, since=2000.0) == ["repository"]
+
+
+def test_pushes_were_ignored_for_as_long_as_the_clock_was_set_back(instance: DagsterInstance) -> None:
+    ahead = time.time() + 3600
+    instance.add_instigator_state(state(data=TICKED._replace(last_tick_timestamp=ahead)))
+    assert make_due(instance, since=time.time()) == ["repository"]
+    assert data_of(instance, state()).last_tick_timestamp is None  # else the daemon would wait an hour as well
 
 
 def test_a_cursor_was_lost_while_ticks_were_made_due(instance: DagsterInstance) -> None:
