@@ -1,8 +1,9 @@
 """The git program, which speaks to other machines: with no question, no hook, no other protocol, and no secret on disk.
 
 A token goes to git in variables that stand for configuration, so that it is in no argument, no file and no address;
-what git says is searched for it before anybody reads it. A redirection is not followed, since git would send the token
-along. Of the caller's own GIT_ variables only those remain that say which certificates and which configuration count.
+what git says is searched for every form of it before anybody reads it. A redirection is not followed, since git would
+send the token along. Of the caller's own GIT_ variables only those remain that say which certificates and which
+configuration count.
 """
 
 import base64
@@ -12,6 +13,7 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from llmops_core.errors import EnvironmentLacks, TransientError
 from llmops_core.repositories import WatchedRepository
@@ -20,6 +22,7 @@ from resources.secret_values import secret_value
 LIMIT_SECONDS = 1800.0
 LONGEST_SAID = 400
 _INHERITED = re.compile(r"GIT_(SSL_.*|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)|EXEC_PATH)")
+_URL_SAFE = str.maketrans("+/", "-_")
 _SSH = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=15 -o ServerAliveInterval=15"
 
 
@@ -42,7 +45,8 @@ class GitProgram:
             process.communicate()
             raise GitFailed(f"git took more than {LIMIT_SECONDS:.0f} s") from None
         if process.returncode != 0:
-            raise GitFailed(_reason(_without(token, said)) or f"git ended with status {process.returncode}")
+            said = _without(_forms(self._repository.user, token), said)
+            raise GitFailed(_reason(said) or f"git ended with status {process.returncode}")
 
     def _start(
         self, arguments: tuple[str | Path, ...], variables: dict[str, str], lock: int | None
@@ -87,7 +91,7 @@ class GitProgram:
             "gc.autoDetach": "false",
         }
         if token:
-            said = base64.b64encode(f"{self._repository.user}:{token}".encode()).decode()
+            said = _encoded(f"{self._repository.user}:{token}")
             settings[f"http.{self._repository.url}.extraHeader"] = f"Authorization: Basic {said}"
         return settings
 
@@ -119,5 +123,23 @@ def _reason(said: str) -> str:
     return "".join(sign for sign in text if sign.isprintable())[:LONGEST_SAID]
 
 
-def _without(token: str, text: str) -> str:
-    return text.replace(token, "(hidden)") if token else text
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _forms(user: str, token: str) -> list[str]:
+    """All in which a server may send back what it was sent: the token and what the header holds, with or without its
+    `=`, as text, in an address and in JSON. The longest first, so that none is cut in two."""
+    if not token:
+        return []
+    encoded = [_encoded(text) for text in (f"{user}:{token}", token)]
+    plain = [token, *encoded, *(text.translate(_URL_SAFE) for text in encoded)]
+    plain += [text.rstrip("=") for text in encoded] + [text.translate(_URL_SAFE).rstrip("=") for text in encoded]
+    forms = {form for text in plain for form in (text, quote(text, safe=""), text.replace("/", r"\/"))}
+    return sorted(forms, key=len, reverse=True)
+
+
+def _without(secrets: list[str], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "(hidden)")
+    return text
