@@ -23,6 +23,7 @@ from dagster import (
     sensor,
 )
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from llmops_assets.jobs.take_arrivals import take_arrivals, take_files
 from llmops_assets.operations.arrivals import Seen, batch_digest, look
@@ -33,6 +34,7 @@ from llmops_core.arrivals import Look
 INTERVAL_SECONDS = 30
 LONGEST_PAUSE_SECONDS = 3600
 PLACE_TAG, BATCH_TAG = "llmops/place", "llmops/batch"
+_LOOKS = TypeAdapter(dict[str, tuple[str, FiniteFloat]])
 
 
 def arrivals_sensor(name: str) -> SensorDefinition:
@@ -50,7 +52,7 @@ def arrivals_sensor(name: str) -> SensorDefinition:
         watched = next((place for place in doors.settings.arrivals if place.name == name), None)
         if watched is None:
             return SkipReason(f"{name} is watched no more")
-        seen = look(doors, watched, _looks(context.cursor), time.time())
+        seen = look(doors, watched, _looks(context), time.time())
         request, said = _request(context.instance, watched, seen)
         return SensorResult(
             run_requests=[request] if request else [],
@@ -101,5 +103,13 @@ def _told(seen: Seen) -> list[str]:
     return lines + [f"refused: {reason}" for reason in seen.refused.values()]
 
 
-def _looks(cursor: str | None) -> dict[str, Look]:
-    return {name: Look(version, since) for name, (version, since) in json.loads(cursor or "{}").items()}
+def _looks(context: SensorEvaluationContext) -> dict[str, Look]:
+    """What earlier ticks saw. Without it every file settles anew, so a cursor that cannot be read costs one pause."""
+    try:
+        return {
+            name: Look(version, since)
+            for name, (version, since) in _LOOKS.validate_json(context.cursor or "{}").items()
+        }
+    except ValidationError:
+        context.log.warning("the cursor cannot be read; every file is looked at as if for the first time")
+        return {}
