@@ -3,7 +3,7 @@
 What was taken or refused is a fact that names each file with its version, so no look offers it again; what was taken is
 never taken again under another name either. Intent, commit, outcome: a killed run leaves an `intended` fact, and
 whoever takes next finds its branch and writes the outcome, or finds none and begins anew. One proposal for each file of
-a dataset is open at a time, because two would both add to its end and not merge.
+a dataset is open at a time, by whichever place, because two would both add to its end and not merge.
 """
 
 import hashlib
@@ -81,7 +81,8 @@ def look(platform: Platform, watched: WatchedPlace, before: Mapping[str, Look], 
 def take(platform: Platform, watched: WatchedPlace, files: Mapping[str, str], run_id: str) -> Outcome:
     """Makes a new version of these files ({name: version}), refuses them, or finds that it was done. Raises InputError
     for what no arriving file can mend, TransientError for an outage."""
-    with exclusive(platform.home.folder("work") / f"arrivals-{watched.name}.lock"):
+    # by what is written, and not by the place: of two places into one file the second must see the first one's rows
+    with exclusive(platform.home.folder("work") / f"arrivals-{watched.model}-{watched.into}.lock"):
         _finish_begun(platform, watched, run_id)
         facts = _facts(platform, watched)
         done = _handled(facts)
@@ -119,14 +120,30 @@ def _handled(facts: Iterable[Fact]) -> set[tuple[str, str]]:
 
 def _open_proposal(platform: Platform, watched: WatchedPlace, facts: Iterable[Fact]) -> str:
     """Why the next files wait: a branch with earlier ones that is neither merged nor gone. Empty when there is none."""
-    proposed = [fact.body for fact in facts if fact.kind == "produced" and fact.body["branch"]]
-    tip = platform.dataset_commits.tip(proposed[-1]["branch"]) if proposed else None
-    if tip is None:
+    bodies = [fact.body for fact in facts if fact.kind == "produced" and fact.body["branch"]][-1:]
+    bodies += _begun_elsewhere(watched, facts)
+    open_now = [(body, tip) for body in bodies if (tip := platform.dataset_commits.tip(body["branch"]))]
+    if not open_now:
         return ""
-    head, newest = head_of(platform), proposed[-1]
-    if platform.source.is_ancestor(tip, head) or _same_data(platform, newest["path"], tip, head):
-        return ""
-    return f"the branch {newest['branch']} with earlier rows is open: merge it or delete it, then more are taken"
+    head = head_of(platform)
+    for body, tip in open_now:
+        if not platform.source.is_ancestor(tip, head) and not _same_data(platform, body["path"], tip, head):
+            branch = body["branch"]
+            return f"the branch {branch} with earlier rows is open: merge it or delete it, then more are taken"
+    return ""
+
+
+def _begun_elsewhere(watched: WatchedPlace, facts: Iterable[Fact]) -> list[dict[str, Any]]:
+    """What another place's run began and did not end: it may have been killed after it pushed. A run of this place
+    would finish its own."""
+    facts = list(facts)
+    ended = {fact.fingerprint for fact in facts if fact.kind == "produced"}
+    begun = {
+        fact.fingerprint: fact.body
+        for fact in facts
+        if fact.kind == "intended" and fact.body["place"] != watched.name and fact.fingerprint not in ended
+    }
+    return list(begun.values())
 
 
 def _same_data(platform: Platform, path: str, one: str, other: str) -> bool:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dagster._core.utils import make_new_run_id
 from llmops_assets.jobs.take_arrivals import take_arrivals
 from llmops_assets.operations import arrivals as operation
 from llmops_assets.sensors.arrivals import LONGEST_PAUSE_SECONDS
+from llmops_core.arrival_settings import WatchedPlace
 from llmops_core.errors import LlmopsError, TransientError
 from llmops_core.facts import first_broken
 from resources.dataset_commit import EMAIL, GitDvcCommits
@@ -184,6 +186,15 @@ def test_a_batch_that_failed_fifty_times_was_never_tried_again(arriving: Arrivin
             assert request.run_key not in keys
 
 
+@pytest.mark.parametrize("cursor", ['{"version": 2, "looks": {}}', "7", "{", '{"a.jsonl": ["x", NaN]}'])
+def test_a_cursor_that_cannot_be_read_stopped_the_sensor(
+    arriving: Arriving, cursor: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arriving.cursor = cursor
+    arriving.put("a.jsonl", NEW)
+    assert arriving.settled().run_key and "the cursor cannot be read" in capfd.readouterr().err
+
+
 def test_a_refused_file_was_moved_taken_or_judged_at_every_tick(arriving: Arriving) -> None:
     exam = next(iter(DATA["test.jsonl"]))
     arriving.put("bad.jsonl", NEW, (exam, "0"))
@@ -215,6 +226,62 @@ def test_a_second_batch_was_built_beside_one_that_waits_for_review(arriving: Arr
     (request,) = arriving.tick()
     assert arriving.run(request).success
     assert arriving.rows_at(next(b for b in arriving.branches() if b != first)) == [NEW, ALSO]
+
+
+def second_place(arriving: Arriving, tmp_path: Path) -> tuple[WatchedPlace, WatchedPlace]:
+    """Another place whose rows go into the same file, with a file that contradicts the first one's."""
+    file = arriving.world.repository.path / "config" / "local.yaml"
+    settings = yaml.safe_load(file.read_text())
+    (first,) = settings["arrivals"]
+    settings["arrivals"].append({**first, "name": "others", "place": str(tmp_path / "others")})
+    arriving.world.repository.commit({"config/local.yaml": yaml.safe_dump(settings)})
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "b.jsonl").write_text(f'{{"prompt": "{NEW[0]}", "response": "not this"}}\n')
+    one, other = arriving.world.doors().settings.arrivals
+    return one, other
+
+
+def test_two_places_made_two_branches_of_one_file_at_once(
+    arriving: Arriving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arriving.put("a.jsonl", NEW)
+    places, real = second_place(arriving, tmp_path), operation._read
+    outcomes: list[operation.Outcome] = []
+
+    def taken(watched: WatchedPlace) -> None:
+        doors = arriving.world.doors()
+        outcomes.append(operation.take(doors, watched, doors.place(watched).listed(), "run"))
+
+    late = threading.Thread(target=taken, args=(places[1],))
+
+    def meanwhile(*given: Any) -> Any:
+        if late.ident is None:
+            late.start()
+            late.join(0.5)
+        return real(*given)
+
+    monkeypatch.setattr(operation, "_read", meanwhile)
+    taken(places[0])
+    late.join(30)
+    (branch,) = arriving.branches()
+    assert arriving.rows_at(branch) == [NEW]
+    assert not outcomes[1].taken and f"the branch {branch} with earlier rows is open" in outcomes[1].passed_on
+
+
+def test_what_another_place_s_killed_run_had_pushed_was_not_seen(
+    arriving: Arriving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arriving.put("a.jsonl", NEW)
+    _, other = second_place(arriving, tmp_path)
+    with monkeypatch.context() as patch:
+        killed_in(patch, "after the commit")
+        assert not arriving.taken().success
+    doors = arriving.world.doors()
+    outcome = operation.take(doors, other, doors.place(other).listed(), "run")
+    (branch,) = arriving.branches()
+    assert branch in outcome.passed_on and not outcome.taken
+    go_on(arriving)
+    assert arriving.branches() == [branch] and len(arriving.facts("produced")) == 1
 
 
 def test_what_a_reviewer_rejected_came_again(arriving: Arriving) -> None:
