@@ -2,7 +2,9 @@
 
 The clone has no checkout: everything is read from Git objects. Beside `.git` lies what is followed of the `.dvc/config`
 of the branch's head (llmops_core/dvc_config.py), so that DVC finds that repository's remote. Only the watched branch is
-fetched, and what a force push took out of its history stays, because it may have been released.
+fetched, and what a force push took out of its history stays, because it may have been released. So does what a branch
+held that is followed no more: where its name stands in the way of the new one's (`main` and `main/next` cannot both be
+there), its commits are kept under `refs/kept`, where no name can be in the way.
 
 The first clone is made aside and published by rename. Later fetches need no care: git moves the branch last, and what
 a killed fetch left locked is swept away after the next one failed on it. One process fetches at a time. A failure is
@@ -12,6 +14,7 @@ kept in `reach.json` with the time of the next try, so that an outage is told by
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from llmops_core import dvc_config
@@ -19,6 +22,7 @@ from llmops_core.errors import EnvironmentLacks, InputError, TransientError
 from llmops_core.outage import Reach, read_reach
 from llmops_core.repositories import WatchedRepository
 from resources.git_program import GitFailed, GitProgram
+from resources.kept_commits import set_aside
 from resources.publishing import exclusive, publish_json, publish_text, read_json
 from resources.source import GitSource
 from resources.staging import publish, staged
@@ -79,6 +83,14 @@ class Mirror:
                 self._keep(after)
             return after
 
+    def end_pause(self) -> None:
+        """Lets the next `refresh` ask at once, as after a sign that the host is there. How long it has failed stays
+        known, so that the pause after one more failure is the longer one."""
+        with exclusive(self._folder / "lock", LOCK_SECONDS):
+            before = self.reach()
+            if before.pauses(self._now()):
+                self._keep(replace(before, next_try=self._now()))
+
     @property
     def _told(self) -> str:
         return f"{self._repository.name} ({self._repository.url})"
@@ -89,6 +101,7 @@ class Mirror:
             if self.clone.exists():
                 if before.failures:
                     self._sweep()
+                set_aside(self.clone, self._branch)
                 self._git.run(f"--git-dir={self.clone / '.git'}", *FETCH, *self._wanted, lock=lock)
             else:
                 with staged(self._folder) as folder:

@@ -106,6 +106,36 @@ def test_a_released_commit_was_lost_with_a_force_push(repository, mirrors, clock
     assert passage.kinship == "rewritten" and [commit.revision for commit in passage.dropped] == [released]
 
 
+def commits_kept_by_references(clone: Path) -> set[str]:
+    """What stays whatever anybody's git does: reachable from a reference, no reflog needed."""
+    listed = subprocess.run(["git", "rev-list", "--all"], cwd=clone, capture_output=True, text=True, check=True)
+    return set(listed.stdout.split())
+
+
+@pytest.mark.parametrize(("old", "new"), [("main", "main/next"), ("main/next", "main")])
+def test_a_branch_was_in_the_way_of_another_for_ever_or_its_commits_were_lost(
+    repository, mirrors, clock, old, new
+) -> None:
+    first = repository.commit({"a": "1"})
+    repository.git("branch", "--move", "main", old) if old != "main" else None
+    mirror = mirror_of(repository, mirrors, clock, old)
+    released = repository.commit({"a": "2"}, "released")
+    mirror.refresh(INTERVAL)
+    repository.git("reset", "--hard", "--quiet", first)
+    forced = repository.commit({"a": "3"}, "instead")
+    mirror.refresh(INTERVAL)
+    subprocess.run(["git", "pack-refs", "--all"], cwd=mirror.clone, check=True)
+    repository.git("branch", "--move", old, new)
+    repository.git("reset", "--hard", "--quiet", first)
+    newest = repository.commit({"a": "4"}, "on the new branch")
+    moved = mirror_of(repository, mirrors, clock, new)
+    assert moved.refresh(INTERVAL).told == "" and GitSource(mirror.clone).head(new) == newest
+    assert commits_kept_by_references(mirror.clone) == {first, released, forced, newest}
+    assert moved.refresh(INTERVAL).told == ""
+    repository.git("branch", "--move", new, old)
+    assert mirror.refresh(INTERVAL).told == "" and GitSource(mirror.clone).head(old) == newest
+
+
 def test_a_shallow_remote_or_an_unrelated_history_stopped_the_mirror(repository, tmp_path, mirrors, clock) -> None:
     first = repository.commit({"a": "1"})
     repository.commit({"a": "2"})
@@ -165,6 +195,22 @@ def test_an_outage_was_silent_asked_too_often_or_forgotten(repository, mirrors, 
     clock.now += 900
     assert mirror.refresh(INTERVAL).told == "" and GitSource(mirror.clone).head("main") == second
     assert mirror.reach().failures == 0
+
+
+def test_a_sign_of_life_did_not_end_a_pause_or_made_the_next_one_short(repository, mirrors, clock) -> None:
+    mirror = mirror_of(repository, mirrors, clock)
+    mirror.end_pause()
+    assert not mirror.reach().failures
+    shutil.move(repository.path, away := repository.path.with_name("away"))
+    for _ in range(6):
+        with pytest.raises(TransientError):
+            mirror.refresh(INTERVAL)
+        assert mirror.refresh(INTERVAL).pauses(clock())
+        mirror.end_pause()
+    assert mirror.reach().failures == 6 and "next at 1970-01-01 " not in mirror.reach().told
+    shutil.move(away, repository.path)
+    repository.commit({"a": "1"})
+    assert mirror.refresh(INTERVAL).told == ""
 
 
 def test_a_clock_that_was_set_back_kept_a_repository_waiting(repository, mirrors, clock) -> None:
