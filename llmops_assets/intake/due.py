@@ -17,6 +17,7 @@ tick, which may have looked already, gets a tick of its own. If all this fails, 
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from dagster import DagsterInstance
 from dagster._core.definitions.run_request import InstigatorType
@@ -37,10 +38,12 @@ log = logging.getLogger("llmops.intake")
 
 
 class DueTicks:
-    """Asked any number of times, a thread of its own makes the sensors due until they have ticked."""
+    """Asked any number of times, a thread of its own makes the sensors due until they have ticked. `first` is done
+    before that, once for each time."""
 
-    def __init__(self, instance: DagsterInstance) -> None:
+    def __init__(self, instance: DagsterInstance, first: Callable[[], None] = lambda: None) -> None:
         self._instance = instance
+        self._first = first
         self._asked = threading.Event()
 
     def ask(self) -> None:
@@ -54,7 +57,12 @@ class DueTicks:
         while True:
             self._asked.wait()
             self._asked.clear()
-            self._until_begun(time.time())
+            since = time.time()
+            try:
+                self._first()
+            except Exception as error:  # noqa: BLE001 (as below)
+                log.warning("the look may wait longer than it need: %s: %s", type(error).__name__, error)
+            self._until_begun(since)
 
     def _until_begun(self, since: float) -> None:
         for _ in range(ATTEMPTS):

@@ -14,7 +14,12 @@ from dagster_shared.serdes.errors import DeserializationError
 
 from llmops_assets.definitions import defs
 from llmops_assets.intake import due
+from llmops_assets.intake.__main__ import end_pauses
 from llmops_assets.intake.due import SENSORS, DueTicks, make_due
+from llmops_core.errors import TransientError
+from resources.home import home_from
+from resources.publishing import exclusive
+from resources.wiring import build_platform
 
 REPOSITORY = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("llmops_assets"), "__repository__")
 TICKED = SensorInstigatorData(
@@ -105,6 +110,32 @@ def test_an_unknown_failure_ended_the_thread_and_pushes_were_still_accepted(
     for _ in range(2):
         ticks.ask()
         assert all(tries.acquire(timeout=5) for _ in range(3))
+
+
+def test_a_push_did_not_end_the_pause_after_an_outage_of_its_host(
+    instance: DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resources.mirror.LOCK_SECONDS", 0.05)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "config").mkdir()
+    own = (Path(__file__).parents[2] / "config" / "local.yaml").read_text()
+    names = [f"{{name: {name}, url: 'file://{tmp_path}/{name}', branch: main}}" for name in ("busy", "silent")]
+    (tmp_path / "config" / "local.yaml").write_text(f"{own}\nrepositories: [{', '.join(names)}]\n")
+    doors = build_platform(home_from({"LLMOPS_REPOSITORY": str(tmp_path), "LLMOPS_HOME": str(tmp_path)}, tmp_path))
+    mirrors = [doors.at(each.name).mirror for each in doors.settings.repositories]
+    for mirror in mirrors:
+        with pytest.raises(TransientError):
+            mirror.refresh(600)
+    instance.add_instigator_state(state())
+    with exclusive(tmp_path / "mirrors" / "busy" / "lock"):  # it is being fetched: the others are not forgotten
+        ticks = DueTicks(instance, lambda: end_pauses(doors))
+        ticks.start()
+        ticks.ask()
+        deadline = time.monotonic() + 10
+        while data_of(instance, state()).last_tick_timestamp is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert [mirror.reach().pauses(time.time()) for mirror in mirrors] == [True, False]
 
 
 def test_a_record_that_cannot_be_read_kept_the_others_from_being_due(
