@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dagster import Failure
@@ -15,8 +16,9 @@ from llmops_assets.operations.retiring import Retired, retire
 from llmops_assets.sensors.repository import watching
 from llmops_assets.step import stage
 from llmops_core.errors import GateRefused, InputError, TransientError
-from llmops_core.facts import first_broken
+from llmops_core.facts import Fact, Kind, first_broken
 from llmops_core.status import ModelStatus
+from resources.ledger import SqlLedger
 from tests.fakes.git_with_data import made_repository
 from tests.fakes.platform_doors import Turn, World
 from tests.fakes.ticking import Ticking
@@ -155,6 +157,30 @@ def test_a_model_of_a_watched_repository_was_looked_for_in_the_platform_s_own(be
         _retire(begun)
     file.write_text(own)
     assert _retire(begun).by == "ada"
+
+
+@pytest.mark.parametrize("taken_by", ["a release", "the sensor"])
+def test_a_number_that_was_taken_at_that_moment_lost_the_end(
+    released: World, monkeypatch: pytest.MonkeyPatch, taken_by: str
+) -> None:
+    """The ledger answers with the fact that holds the number: what was asked for, or that the folder is gone."""
+    request(released.release(), "repository")
+    doors, real, late = released.doors(), SqlLedger.append, []
+
+    def append(self: SqlLedger, kind: Kind, **named: Any) -> Fact:
+        if kind == "retired" and not late:
+            released.repository.commit_model("training", seed=2)
+            if taken_by == "a release":
+                late.append(request(released.release(), "repository"))
+            else:
+                late.append(real(self, "retired", **{**named, "subject": "folder"}))
+        return real(self, kind, **named)
+
+    monkeypatch.setattr(SqlLedger, "append", append)
+    retire(doors, "tiny", "ada", "nobody asks it", even_though_committed=True)
+    newest = doors.ledger.newest("tiny", "requested", "retired")
+    assert newest is not None and (newest.kind, newest.subject) == ("retired", "production")
+    assert newest.body["generation"] == late[0].body["generation"] + 1 and not _serves(released)
 
 
 def test_a_model_that_never_was_was_ended(begun: World) -> None:
