@@ -82,7 +82,7 @@ FULL = {
     "slos": {"availability": 0.999, "p95_seconds": 2.5, "error_rate": 0.01, "requests_per_second": 100.5},
     "staging_tests": {"concurrency": [1, 5], "requests": 200, "min_success_rate": 0.95, "max_p95_seconds": 5.5},
     "allowed_endpoints": ["minio:9000", "mlflow.llmops", "git.llmops"],
-    "budget": {"per_month": 20000},
+    "budget": {"per_month": 20000.5},
     "notify": {"channel": "#llm-production"},
     "webhook": {"github": {"file": "/run/secrets/github"}, "gitlab": {"env": "GITLAB_WEBHOOK"}},
     "arrivals": [
