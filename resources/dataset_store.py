@@ -8,7 +8,7 @@ what a run sees. Every file is checked against DVC's MD5 while it is copied, and
 import hashlib
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,13 +109,16 @@ class DatasetStore(ABC):
 
 
 class DvcStore(DatasetStore):
-    """DVC in a repository on this machine. `repository` is its working tree, whose .dvc folder holds the settings."""
+    """DVC in a repository on this machine. `repository` is its working tree, whose .dvc folder holds the settings.
+    `allowed_endpoints` are given for somebody else's repository (resources/dvc_remotes.py)."""
 
-    def __init__(self, repository: Path, source: SourceRepository) -> None:
+    def __init__(
+        self, repository: Path, source: SourceRepository, allowed_endpoints: Collection[str] | None = None
+    ) -> None:
         self.repository = repository
         self.source = source
         self._cache = repository / ".dvc" / "cache" / "files" / "md5"
-        self._remotes = DvcRemotes(repository)
+        self._remotes = DvcRemotes(repository, allowed_endpoints)
         self._declared = FileIndex(source, _declares_outputs, self._read, affected=_lock_beside)
         self._newest: tuple[str, Survey] | None = None  # sensors ask for many paths of one revision
 
@@ -150,7 +153,7 @@ class DvcStore(DatasetStore):
             try:
                 files = self._files(pointer, inside, path)
                 absent = {file.md5: file.path for file in files if not self._object(file.md5).exists()}
-                missing = self._remotes.missing(absent, pointer.remote) if absent else ()
+                missing = self._remotes.missing(absent, self._remote(pointer)) if absent else ()
             except InputError as error:
                 lost[path] = str(error)
                 continue
@@ -190,12 +193,19 @@ class DvcStore(DatasetStore):
     def _object(self, md5: str) -> Path:
         return self._cache / md5[:2] / md5[2:]
 
+    def _remote(self, pointer: DataPointer) -> str | None:
+        if pointer.remote is not None and not self._remotes.offers(pointer.remote):
+            message = "the remote is not in .dvc/config of that repository: name one that is, or leave the field out"
+            field = f"{pointer.path}: remote"
+            raise InputError(Problem(pointer.declared_in, field, pointer.remote, "one of its own remotes", message))
+        return pointer.remote
+
     def _bring(self, pointer: DataPointer, wanted: Mapping[str, str]) -> None:
         """Pull what the cache lacks. `wanted` maps hashes to names for people."""
         lacking = [md5 for md5 in wanted if not self._object(md5).exists()]
         if not lacking:
             return
-        self._cache, reason = self._remotes.bring(lacking, pointer.remote, self._cache)
+        self._cache, reason = self._remotes.bring(lacking, self._remote(pointer), self._cache)
         lost = [md5 for md5 in lacking if not self._object(md5).exists()]
         message = f"run `dvc push` where the data is, or `dvc repro` to make it again{reason}"
         expected = "an object in the cache or on the remote"

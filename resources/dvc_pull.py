@@ -1,59 +1,135 @@
 """A program that brings objects from a DVC remote into the local DVC cache, or looks whether they are there.
 
 DVC runs in this process of its own: importing it takes about half a second, and its configuration, credentials and
-logging stay here. It reads `{"repository": …, "objects": [{"md5": …, "remote": null}], "look_only": false}` from stdin
-and prints `{"cache": <folder of the objects>}`. What is still not in that folder afterwards is on no remote. With
-`look_only` it brings nothing and prints `{"missing": [md5, …]}`, which no remote has. Exit status 0 done,
-MEND: the configuration or credentials must be mended; any other, a crash's too: the remote could not be reached. The
-last line of stderr says why.
+logging stay here. It reads `{"repository": …, "objects": [md5, …], "remote": null, "look_only": false,
+"allowed_endpoints": null, "answer_seconds": 10}` from stdin and prints `{"cache": <folder of the objects>}`. What is
+still not in that folder afterwards is on no remote. With `look_only` it brings nothing and prints
+`{"missing": [md5, …]}`, which no remote has. With a list of `allowed_endpoints` the repository is somebody else's: its
+remote may lead outwards or to one of these only, also after a redirection; else it prints
+`{"refused": [a problem's fields, …]}`. Exit status 0 done, MEND: the configuration or credentials must be mended; any
+other, a crash's too: the remote could not be reached. The last line of stderr says why.
+
+A remote has `answer_seconds` to answer about one object, before anything else: libraries try a host that accepts
+connections and says nothing for ten minutes. Bytes then have no limit in all, since data may be large, but a pause
+between two of them has one.
 """
 
 import json
 import os
 import sys
-from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from threading import Timer
 from typing import Any
 
-MEND = 3
+from llmops_core.errors import InputError, LlmopsError, Problem
+from resources.outside import check_destination
+
+MEND, SILENT = 3, 4
+PAUSE_SECONDS = 30
+CONFIG = ".dvc/config"
 
 
 def main() -> int:
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
-    from dvc_data.hashfile.hash_info import HashInfo
 
-    request: dict[str, Any] = json.load(sys.stdin)
-    by_remote: defaultdict[str | None, list[HashInfo]] = defaultdict(list)
-    for wanted in request["objects"]:
-        by_remote[wanted["remote"]].append(HashInfo("md5", wanted["md5"]))
     try:
-        repo = Repo(request["repository"])
-        missing: list[str] = []
-        for remote, objects in by_remote.items():
-            wanted = [each.value for each in objects if each.value]
-            place = repo.cloud.get_remote_odb(remote)
-            if not request["look_only"]:
-                _refuse_silence(place, [md5 for md5 in wanted if not repo.cache.local.exists(md5)])
-                repo.cloud.pull(objects, remote=remote)
-                continue
-            found = set(place.oids_exist(wanted))
-            absent = [md5 for md5 in wanted if md5 not in found]
-            _refuse_silence(place, absent)
-            missing += absent
-        json.dump({"missing": missing} if request["look_only"] else {"cache": repo.cache.local.path}, sys.stdout)
+        json.dump(_answer(Repo, json.load(sys.stdin)), sys.stdout)
+    except InputError as error:
+        json.dump({"refused": [asdict(problem) for problem in error.problems]}, sys.stdout)
+    except LlmopsError as error:
+        sys.stderr.write(f"\n{error}\n")
+        return 1
     except (DvcException, PermissionError, NoCredentialsError, PartialCredentialsError) as error:
         sys.stderr.write(f"\n{type(error).__name__}: {' '.join(str(error).split())}\n")
         return MEND
     return 0
 
 
-def _refuse_silence(place: Any, absent: list[str]) -> None:
-    """Raises what the host answered, or that it did not, where DVC takes every failure over HTTP for a missing file."""
-    if absent and place.fs.protocol in ("http", "https"):
-        place.fs.fs.exists(place.oid_to_path(absent[0]), strict=True)
+def _answer(open_repository: Any, request: dict[str, Any]) -> dict[str, Any]:
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    repo = open_repository(request["repository"])
+    name, wanted, allowed = request["remote"], request["objects"], request["allowed_endpoints"]
+    settings = repo.config["remote"].get(name or repo.config["core"].get("remote"), {})
+    with _answering(request["answer_seconds"]):
+        if allowed is not None:
+            _check(settings, name, allowed)
+        if str(settings.get("url", "")).startswith(("s3://", "http://", "https://")):
+            settings |= {"connect_timeout": PAUSE_SECONDS, "read_timeout": PAUSE_SECONDS}
+        place = repo.cloud.get_remote_odb(name)
+        if allowed is not None and place.fs.protocol in ("http", "https"):
+            place.fs.fs.client_kwargs["trace_configs"] = [_no_other_host(name)]
+        lacking = wanted if request["look_only"] else [each for each in wanted if not repo.cache.local.exists(each)]
+        if lacking:
+            _ask_about(place, lacking[0])
+    if not request["look_only"]:
+        repo.cloud.pull([HashInfo("md5", each) for each in wanted], remote=name, odb=place)
+        return {"cache": repo.cache.local.path}
+    found = set(place.oids_exist(wanted))
+    missing = [each for each in wanted if each not in found]
+    if missing:
+        _ask_about(place, missing[0])
+    return {"missing": missing}
+
+
+@contextmanager
+def _answering(limit_seconds: float) -> Iterator[None]:
+    """Ends the program when the remote has not answered in time, whatever a library waits for."""
+
+    def give_up() -> None:
+        sys.stderr.write(f"\nit did not answer within {limit_seconds:.0f} s\n")
+        sys.stderr.flush()
+        os._exit(SILENT)
+
+    watch = Timer(limit_seconds, give_up)
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+def _ask_about(place: Any, md5: str) -> None:
+    """Raises what the host answered, or that it did not: DVC takes every failure over HTTP for a missing file."""
+    if place.fs.protocol in ("http", "https"):
+        place.fs.fs.exists(place.oid_to_path(md5), strict=True)
+    else:
+        place.exists(md5)
+
+
+def _check(settings: dict[str, Any], name: str | None, allowed: list[str]) -> None:
+    """The addresses of the remote, where their names lead now."""
+    for field in ("url", "endpointurl"):
+        address = str(settings.get(field, ""))
+        if address.startswith(("http://", "https://")):
+            check_destination(address, allowed, CONFIG, f"{_named(name)}: {field}")
+
+
+def _no_other_host(name: str | None) -> Any:
+    """What aiohttp asks before it follows a redirection."""
+    from aiohttp import TraceConfig
+
+    async def refuse(_session: Any, _context: Any, given: Any) -> None:
+        target = given.url.join(type(given.url)(given.response.headers.get("Location", "")))
+        if target.origin() != given.url.origin():
+            expected, message = "the host that has the objects", "the remote redirects to another host"
+            raise InputError(Problem(CONFIG, f"{_named(name)}: url", str(target.origin()), expected, message))
+
+    tracing = TraceConfig()
+    tracing.on_request_redirect.append(refuse)
+    return tracing
+
+
+def _named(name: str | None) -> str:
+    return f"remote {name}" if name else "the default remote"
 
 
 if __name__ == "__main__":
     os.environ["DVC_NO_ANALYTICS"] = "1"
+    os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")  # s3fs tries each of them five times more
     sys.exit(main())

@@ -1,25 +1,46 @@
 """DVC's remotes, asked through the program resources/dvc_pull.py: bring objects, or look whether they are there."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from llmops_core.errors import TransientError
+from llmops_core.errors import InputError, Problem, TransientError
 from resources.dvc_pull import MEND
 
 NO_OBJECT = "0" * 32  # an MD5 that no file has
+ANSWER_SECONDS = 10.0  # for the first answer of a remote
+# in all, for what a sensor waits for: DVC's start on a busy machine, and a look at many objects or one long listing
+LIMIT_SECONDS = 60.0
+LIMIT_SECONDS_PER_OBJECT = 0.01
+_CONFIG_FOLDERS = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR")
+_REMOTE = re.compile(r"""\['remote "([^"]+)"'\]""")
 
 
 class DvcRemotes:
     """The remotes of the repository whose .dvc folder configures them. Methods raise TransientError for an unreachable
-    one. `remote` names one of them; None is the default."""
+    one. `remote` names one of them; None is the default.
 
-    def __init__(self, repository: Path) -> None:
+    With `allowed_endpoints` the repository is somebody else's. It may lead outwards or to one of these only, and
+    the remotes and credentials in this machine's own DVC configuration are not for it. InputError says what of it is
+    refused.
+    """
+
+    def __init__(self, repository: Path, allowed_endpoints: Collection[str] | None = None) -> None:
         self._repository = repository
+        self._allowed = allowed_endpoints
+
+    def offers(self, remote: str) -> bool:
+        """Whether data may name this remote: of another repository's, those that its followed configuration has."""
+        if self._allowed is None:
+            return True
+        return remote in _REMOTE.findall("\n".join(_lines(self._repository / ".dvc" / "config")))
 
     def bring(self, md5s: Iterable[str], remote: str | None, cache: Path) -> tuple[Path, str]:
         """(folder of the cache, what DVC says must be mended; "" when it had nothing to say)"""
@@ -50,16 +71,44 @@ class DvcRemotes:
         """The program's answer, or what DVC says must be mended."""
         if not (self._repository / ".dvc").is_dir():
             return "; the repository has no .dvc folder: run `dvc init`"
-        objects = [{"md5": md5, "remote": remote} for md5 in md5s]
-        request = {"repository": str(self._repository), "objects": objects, "look_only": look_only}
-        program = [sys.executable, "-P", "-m", "resources.dvc_pull"]  # -P: not a `resources` of the current folder
-        done = subprocess.run(program, input=json.dumps(request), capture_output=True, text=True)
+        wanted = list(md5s)
+        allowed = None if self._allowed is None else sorted(self._allowed)
+        request = {"repository": str(self._repository), "objects": wanted, "remote": remote, "look_only": look_only}
+        request |= {"allowed_endpoints": allowed, "answer_seconds": ANSWER_SECONDS}
+        limited = look_only or all(md5.endswith(".dir") for md5 in wanted)  # else data, which may be large
+        limit = LIMIT_SECONDS + LIMIT_SECONDS_PER_OBJECT * len(wanted) if limited else None
+        done = self._run(json.dumps(request), limit)
         said = without_passwords(done.stderr.strip().rpartition("\n")[2])
         if done.returncode == MEND:
             return f" ({said})"
         if done.returncode != 0:
             raise TransientError(f"DVC's remote could not be reached: {said}")
-        return json.loads(done.stdout)
+        answer = json.loads(done.stdout)
+        if "refused" in answer:
+            raise InputError(*(Problem(**problem) for problem in answer["refused"]))
+        return answer
+
+    def _run(self, request: str, limit_seconds: float | None) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-P", "-m", "resources.dvc_pull"]  # -P: not a `resources` of the current folder
+        with tempfile.TemporaryDirectory() as empty:
+            here = {} if self._allowed is None else dict.fromkeys(_CONFIG_FOLDERS, empty)
+            with subprocess.Popen(
+                program,
+                env={**os.environ, **here},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            ) as process:
+                try:
+                    said = process.communicate(request, timeout=limit_seconds)
+                except subprocess.TimeoutExpired:
+                    raise TransientError(f"DVC's remote did not answer within {limit_seconds:.0f} s") from None
+                finally:
+                    if process.poll() is None:
+                        os.killpg(process.pid, signal.SIGKILL)
+        return subprocess.CompletedProcess(program, process.returncode, *said)
 
 
 def _lines(file: Path) -> list[str]:

@@ -19,12 +19,15 @@ ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 0.5
 
 
-def check_destination(endpoint: str, allowed_endpoints: Collection[str]) -> bool:
-    """Whether the settings list the endpoint. Raises InputError if it leads inside, TransientError without DNS."""
+def check_destination(
+    endpoint: str, allowed_endpoints: Collection[str], file: str = "model.yaml", field: str = "source.endpoint"
+) -> bool:
+    """Whether the settings list the endpoint, which `field` of `file` names. Raises InputError if it leads inside,
+    TransientError without DNS."""
     try:
         parsed = uris.check_endpoint(endpoint, allowed_endpoints)
     except uris.UnsafeUri as error:
-        raise _refused(endpoint, str(error)) from None
+        raise _refused(endpoint, file, field, str(error)) from None
     if parsed.is_listed(allowed_endpoints):
         return True
     try:
@@ -33,7 +36,7 @@ def check_destination(endpoint: str, allowed_endpoints: Collection[str]) -> bool
         raise TransientError(f"the name {parsed.host} cannot be resolved: {error.strerror}") from None
     for address in {str(entry[4][0]) for entry in found}:
         if inside := uris.why_inside(address):
-            raise _refused(endpoint, f"{parsed.host} is {address}: {inside}")
+            raise _refused(endpoint, file, field, f"{parsed.host} is {address}: {inside}")
     return False
 
 
@@ -47,6 +50,6 @@ def retried(action: Callable[[], Result]) -> Result:
     return action()
 
 
-def _refused(endpoint: str, message: str) -> InputError:
+def _refused(endpoint: str, file: str, field: str, message: str) -> InputError:
     expected = "a public host, or one that allowed_endpoints lists"
-    return InputError(Problem("model.yaml", "source.endpoint", endpoint, expected, message))
+    return InputError(Problem(file, field, endpoint, expected, message))

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmops_core.arrival_settings import WatchedPlace
+from llmops_core.cursor import rules_with
 from llmops_core.errors import EnvironmentLacks, InputError, Problem
+from llmops_core.fingerprint import digest_of
 from llmops_core.job_settings import LocalJobsPlace
+from llmops_core.outage import Reach, read_reach
 from llmops_core.repositories import WatchedRepository
 from llmops_core.settings import Settings, load_settings
 from llmops_core.touched import data_paths, is_model_yaml
@@ -28,6 +31,7 @@ from resources.mirror import Mirror, clone_of
 from resources.object_store import NamedPlace
 from resources.postgres import database_url
 from resources.processes import Processes, SupervisorProcesses
+from resources.publishing import publish_json, read_json
 from resources.recipe_code import RecipeCode
 from resources.s3_artifacts import S3Artifacts
 from resources.secret_values import secret_value
@@ -77,6 +81,11 @@ class Platform:
                 return each
         raise EnvironmentLacks(f"{self.settings.name} watches no repository {self.repository} (any more)")
 
+    @cached_property
+    def rules(self) -> str:
+        """What a decision of a sensor rests on besides a commit."""
+        return rules_with(digest_of(self.settings.model_dump(mode="json")))
+
     @property
     def branch(self) -> str:
         """The branch that is followed; HEAD for whatever is checked out."""
@@ -102,7 +111,18 @@ class Platform:
 
     @cached_property
     def data(self) -> DatasetStore:
-        return DvcStore(self.checkout, self.source)
+        return DvcStore(self.checkout, self.source, self.settings.allowed_endpoints if self.repository else None)
+
+    def data_reach(self, sensor: str) -> Reach:
+        """What a sensor found when it looked for data last."""
+        return read_reach(read_json(self._data_reach_file(sensor)) or {})
+
+    def keep_data_reach(self, sensor: str, reach: Reach) -> None:
+        if reach != self.data_reach(sensor):
+            publish_json(self._data_reach_file(sensor), reach.as_dict())
+
+    def _data_reach_file(self, sensor: str) -> Path:
+        return self.home.root / "reach" / f"{sensor}.json"
 
     @cached_property
     def dataset_commits(self) -> DatasetCommits:

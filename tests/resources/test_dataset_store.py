@@ -61,7 +61,7 @@ def test_pointers_come_from_the_revision_and_not_from_the_working_tree(dvc_repos
 
 
 def test_fetch_copies_from_the_cache_without_dvc(dvc_repository, target, monkeypatch):
-    monkeypatch.setattr("subprocess.run", None)
+    monkeypatch.setattr("subprocess.Popen", None)
     fetched = store_of(dvc_repository).fetch("HEAD", "data/atlas/", target)
     assert names(target) == ["deep/test.jsonl", "train.jsonl"]
     entry = next(entry for entry in fetched.files if entry.path == "train.jsonl")
