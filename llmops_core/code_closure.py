@@ -1,5 +1,5 @@
-"""Which code a recipe really is: its module, every project module it imports, the files that lie beside these, and the
-packages that any of them needs.
+"""Which code a recipe really is: its module, every module of the repository that it imports, the data files that lie
+beside or below these, and the packages that any of them needs.
 
 Read from source text as data (`ast`), never imported: the revision under review is not trusted to run here. The
 result changes exactly when a file that the recipe can reach changes, so that editing one recipe does not retrain the
@@ -15,7 +15,9 @@ from threading import Lock
 from llmops_core.errors import InputError, Problem
 from llmops_core.fingerprint import digest_of_bytes
 
-PROJECT_PACKAGES = ("recipes", "llmops_core")
+# Folders whose files other than Python are read by the platform itself, or by nobody.
+_NO_CODE = ("config/", "data/", "docs/", "models/")
+_NO_CODE_ENDINGS = (".md", ".pyi", ".dvc", "dvc.lock", "dvc.yaml", ".gitignore")
 # Python 3.11 counts its parser's depth for all threads together, and fails when two parse at once.
 _PARSING = Lock()
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)")
@@ -25,37 +27,68 @@ _DISTRIBUTIONS = {"yaml": "pyyaml"}
 WHOLE_LOCK = "requirements"
 
 
-def closure(
-    module: str, read: Callable[[str], bytes | None], beside: Callable[[str], Iterable[str]]
-) -> tuple[dict[str, str], set[str]]:
-    """({path: SHA-256} of every project file the module reaches, names of the other packages they import).
+def may_be_code(path: str) -> bool:
+    """Whether a recipe may consist of this file, told from its path alone: all Python, and data files in folders. A
+    file beside a module at the top of the repository, as the README is, is none."""
+    if path.endswith(".py"):
+        return True
+    return "/" in path and not path.startswith((*_NO_CODE, ".")) and not path.endswith(_NO_CODE_ENDINGS)
 
-    `read` gives a file's bytes at the revision, or None; `beside` the paths of all files in a folder. A package's
-    `__init__.py` runs when anything of it is imported, and a file that is no Python (a template, a word list) may be
-    read by any module of its folder, so both count. Raises InputError when the module itself is not there or a file is
-    not Python.
+
+def closure(
+    module: str, read: Callable[[str], bytes | None], below: Callable[[str], Iterable[str]]
+) -> tuple[dict[str, str], set[str]]:
+    """({path: SHA-256} of every file of the repository that the module reaches, names of the other packages).
+
+    `read` gives a file's bytes at the revision, or None; `below` the paths of all files in a folder and its folders. A
+    package's `__init__.py` runs when anything of it is imported, and a file that is no Python (a template, a word list)
+    may be read by any module above it, so both count. Raises InputError when the module itself is not there or a file
+    is not Python.
     """
     files: dict[str, str] = {}
-    packages: set[str] = set()
+    elsewhere: set[str] = set()
+    here: dict[str, bool] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path, content = _find(name, read)
+        top = name.partition(".")[0]
+        if top not in here:
+            here[top] = any(True for _ in below(top)) or read(f"{top}.py") is not None
+        path, content = _find(name, read) if here[top] else (f"{top}.py", None)
+        if name == module and (content is None or not path.startswith(module.replace(".", "/"))):
+            raise InputError(Problem(path, "", "no such file", "a recipe", f"recipe {module} does not exist"))
         if path in files:
             continue
         if content is None:
-            if name == module:
-                raise InputError(Problem(path, "", "no such file", "a recipe", f"recipe {module} does not exist"))
+            elsewhere.add(top)
             continue
         files[path] = digest_of_bytes(content)
         if package := path.removesuffix("/__init__.py").rpartition("/")[0]:
             waiting.append(package.replace("/", "."))
-        for imported in _imports(path, content):
-            (waiting.append if imported.split(".")[0] in PROJECT_PACKAGES else packages.add)(imported)
-    for folder in {path.rpartition("/")[0] for path in files}:
-        read_by_them = (path for path in beside(folder) if not path.endswith(".py"))
-        files |= {path: digest_of_bytes(read(path) or b"") for path in read_by_them}
-    return files, {name.split(".")[0] for name in packages}
+        waiting += _imports(path, content)
+    for path in _data_files(set(files), below):
+        files[path] = digest_of_bytes(read(path) or b"")
+    return files, elsewhere - {path.partition("/")[0].removesuffix(".py") for path in files}
+
+
+def _data_files(reached: set[str], below: Callable[[str], Iterable[str]]) -> set[str]:
+    """What lies beside or below modules and is no Python, but not below a package that none of them imports."""
+    folders = {path.rpartition("/")[0] for path in reached} - {""}
+    found: set[str] = set()
+    for top in {folder.partition("/")[0] for folder in folders}:
+        paths = list(below(top))
+        packages = {path.rpartition("/")[0] for path in paths if path.endswith("/__init__.py")}
+        for path in paths:
+            if not path.endswith(".py") and may_be_code(path) and _owner(path, folders | packages) in folders:
+                found.add(path)
+    return found
+
+
+def _owner(path: str, folders: set[str]) -> str:
+    """The nearest of the folders around a file; empty without one."""
+    while (path := path.rpartition("/")[0]) and path not in folders:
+        pass
+    return path
 
 
 def locked_versions(lock: bytes, imported: Iterable[str]) -> dict[str, str]:
@@ -95,11 +128,14 @@ def _parse_lock(lock: bytes) -> tuple[dict[str, str], dict[str, set[str]]]:
 
 
 def _find(module: str, read: Callable[[str], bytes | None]) -> tuple[str, bytes | None]:
-    """The file of a module: `a.b` may also be a name inside module `a`, or a package."""
+    """The file of a module: `a.b` may also be a name inside module `a`. Of a package and a module of one name Python
+    takes the package."""
     path = module.replace(".", "/")
-    for candidate in (f"{path}.py", f"{path}/__init__.py", f"{path.rpartition('/')[0]}.py"):
-        if (content := read(candidate)) is not None:
-            return candidate, content
+    around = path.rpartition("/")[0]
+    for place in (path, around) if around else (path,):
+        for candidate in (f"{place}/__init__.py", f"{place}.py"):
+            if (content := read(candidate)) is not None:
+                return candidate, content
     return f"{path}.py", None
 
 

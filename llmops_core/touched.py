@@ -1,6 +1,7 @@
 """Which models a change can touch at all, told from paths alone, before any of their files is read.
 
-A model depends on its own folder, the data it names, the settings that rule here, and the code and lock of recipes.
+A model depends on its own folder, the data it names, the settings that rule here, and the code and lock of recipes,
+which may import from anywhere in the repository.
 Whatever else changed (a README, another model, other data) touches none. This only narrows down: fingerprints decide.
 """
 
@@ -8,10 +9,10 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
+from llmops_core.code_closure import may_be_code
 from llmops_core.errors import InputError
 from llmops_core.strict_yaml import load
 
-CODE_FOLDERS = ("recipes/", "llmops_core/")
 LOCKS = ("requirements/run.lock", "requirements/torch.txt")
 
 
@@ -23,7 +24,7 @@ def touched(
     `changed`: paths of all changed files. `moved`: DVC outputs whose content changed. `reads`: {model: paths of DVC
     outputs, or of folders around or inside them, that it uses}. `rules`: the settings files that hold here.
     """
-    if any(path in rules or path in LOCKS or path.startswith(CODE_FOLDERS) for path in changed):
+    if any(path in rules or path in LOCKS or may_be_code(path) for path in changed):
         return set(reads) | _named(changed)
     return _named(changed) | {model for model, paths in reads.items() if _overlap(paths, moved)}
 

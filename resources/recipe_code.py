@@ -1,10 +1,13 @@
 """The code that a recipe is at a revision: its files' digests and the versions of the packages they import.
 
-Finding it parses some thirty files. Two revisions with equal code folders and locks have equal recipes, and Git tells
-that by four object ids, so it is found once for each state of the code.
+Finding it parses some thirty files. It is found once for each state of the code: while Git has the same objects under
+all names at the top of the repository that were ever looked at (folders, modules, and names that are not there), a
+recipe is the same.
 """
 
-from llmops_core.code_closure import PROJECT_PACKAGES, closure, locked_versions
+from collections.abc import Iterable
+
+from llmops_core.code_closure import closure, locked_versions
 from llmops_core.touched import LOCKS
 from resources.source import SourceRepository
 
@@ -14,28 +17,36 @@ KEPT = 256
 class RecipeCode:
     def __init__(self, source: SourceRepository) -> None:
         self._source = source
-        self._known: dict[tuple[str | None, ...], dict[str, str]] = {}
-        self._newest: tuple[str, tuple[str | None, ...]] = ("", ())
+        self._names: frozenset[str] = frozenset(LOCKS)
+        self._known: dict[tuple[object, ...], dict[str, str]] = {}
+        self._newest: tuple[str, tuple[object, ...]] = ("", ())
 
     def of(self, revision: str, recipe: str) -> dict[str, str]:
         """{path or package: digest or version}. Raises InputError when the recipe does not exist."""
-        key = (recipe, *self._state(revision))
-        if (known := self._known.get(key)) is not None:
+        if (known := self._known.get((recipe, *self._state(revision)))) is not None:
             return known
-        files, packages = closure(
-            f"recipes.{recipe}",
-            lambda path: self._source.read(revision, path),
-            lambda folder: (path for path in self._source.files(revision, folder) if path.rpartition("/")[0] == folder),
-        )
+        looked: set[str] = set(LOCKS)
+
+        def read(path: str) -> bytes | None:
+            looked.add(path.partition("/")[0])
+            return self._source.read(revision, path)
+
+        def below(folder: str) -> Iterable[str]:
+            looked.add(folder.partition("/")[0])
+            return self._source.files(revision, folder)
+
+        files, packages = closure(f"recipes.{recipe}", read, below)
         lock = b"\n".join(self._source.read(revision, path) or b"" for path in LOCKS)
+        self._names |= looked
         while len(self._known) >= KEPT:
             self._known.pop(next(iter(self._known)))
-        return self._known.setdefault(key, {**files, **locked_versions(lock, packages)})
+        return self._known.setdefault((recipe, *self._state(revision)), {**files, **locked_versions(lock, packages)})
 
-    def _state(self, revision: str) -> tuple[str | None, ...]:
-        """Git's ids of the code folders and locks; those of the newest revision are kept."""
-        known, ids = self._newest
-        if known != revision or len(revision) != 40:
-            ids = tuple(self._source.tree_id(revision, path) for path in (*PROJECT_PACKAGES, *LOCKS))
-            self._newest = (revision, ids)
-        return ids
+    def _state(self, revision: str) -> tuple[object, ...]:
+        """The names that count, and Git's ids of them; those of the newest revision are kept."""
+        known, state = self._newest
+        if known != revision or len(revision) != 40 or state[0] is not self._names:
+            names = self._names
+            state = (names, *(self._source.tree_id(revision, name) for name in sorted(names)))
+            self._newest = (revision, state)
+        return state

@@ -1,5 +1,6 @@
 """Code that a recipe reaches must count, code that it does not reach must not."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,11 @@ FILES = {
 
 
 def found(files: dict[str, bytes] = FILES) -> tuple[dict[str, str], set[str]]:
-    return closure("recipes.finetune", files.get, lambda _: ())
+    return closure("recipes.finetune", files.get, below(files))
+
+
+def below(files: dict[str, bytes]) -> Callable[[str], list[str]]:
+    return lambda folder: [path for path in files if path.startswith(f"{folder}/")]
 
 
 def test_a_module_reached_over_another_was_left_out() -> None:
@@ -47,7 +52,7 @@ def test_code_that_is_no_python_crashed() -> None:
     with pytest.raises(InputError, match=r"recipes/rows\.py"):
         found({**FILES, "recipes/rows.py": b"def ("})
     with pytest.raises(InputError, match="does not exist"):
-        closure("recipes.missing", FILES.get, lambda _: ())
+        closure("recipes.missing", FILES.get, below(FILES))
 
 
 def test_circular_imports_never_ended() -> None:
@@ -95,12 +100,16 @@ def test_an_import_that_the_lock_does_not_name_counted_as_nothing() -> None:
 def test_our_own_recipes_import_something_that_the_lock_does_not_name() -> None:
     lock = b"".join(Path("requirements", name).read_bytes() for name in ("run.lock", "torch.txt"))
     for recipe in Path("recipes").glob("*.py"):
-        packages = closure(f"recipes.{recipe.stem}", _read, lambda _: ())[1]
+        packages = closure(f"recipes.{recipe.stem}", _read, _below)[1]
         assert WHOLE_LOCK not in locked_versions(lock, packages), recipe
 
 
 def _read(path: str) -> bytes | None:
     return Path(path).read_bytes() if Path(path).is_file() else None
+
+
+def _below(folder: str) -> list[str]:
+    return [str(path) for path in Path(folder).rglob("*.py")]
 
 
 def test_code_of_a_package_that_runs_on_import_was_left_out() -> None:
@@ -115,12 +124,32 @@ def test_code_of_a_package_that_runs_on_import_was_left_out() -> None:
     assert packages == {"numpy"}
 
 
-def test_a_template_beside_a_recipe_was_left_out() -> None:
-    def changed(content: bytes) -> dict[str, str]:
-        files = {**FILES, "recipes/chat.jinja": content, "recipes/atlas/words.txt": b"not reached"}
-        return closure(
-            "recipes.finetune", files.get, lambda folder: [p for p in files if p.rpartition("/")[0] == folder]
-        )[0]
+def test_a_template_beside_or_below_a_recipe_was_left_out_or_another_packages_was_counted() -> None:
+    data = {
+        **{"recipes/chat.jinja": b"a", "recipes/templates/deep/chat.txt": b"a"},
+        **{"recipes/atlas/words.txt": b"", "recipes/README.md": b"", "recipes/rows.pyi": b"", "recipes/x.dvc": b""},
+    }
+    kept = {path for path in found({**FILES, **data})[0] if not path.endswith(".py")}
+    assert kept == {"recipes/chat.jinja", "recipes/templates/deep/chat.txt"}
+    reached = {**FILES, **data, "recipes/finetune.py": b"import recipes.atlas"}
+    assert "recipes/atlas/words.txt" in found(reached)[0]
 
-    assert changed(b"a")["recipes/chat.jinja"] != changed(b"b")["recipes/chat.jinja"]
-    assert "recipes/atlas/words.txt" not in changed(b"a")
+
+@pytest.mark.parametrize("line", [b"import common.words", b"from common import words", b"from common.words import x"])
+@pytest.mark.parametrize("package", [{"common/__init__.py": b""}, {}])
+def test_a_package_at_the_top_of_the_repository_counted_as_nothing(line: bytes, package: dict[str, bytes]) -> None:
+    files = {**package, "recipes/finetune.py": line, "common/words.py": b"import one", "one.py": b"import numpy"}
+    reached, packages = found({**files, "common/words.txt": b"", "words.txt": b""})
+    assert set(reached) == {*files, "common/words.txt"} and packages == {"numpy"}
+
+
+def test_a_folder_of_the_same_name_hid_an_installed_package() -> None:
+    """Python prefers an installed package to a folder without an __init__.py."""
+    files = {"recipes/finetune.py": b"import datasets.load", "datasets/rows.jsonl": b"", "datasets/make.py": b""}
+    assert found(files) == (found({"recipes/finetune.py": b"import datasets.load"})[0], {"datasets"})
+
+
+def test_a_module_was_taken_where_python_takes_the_package_of_that_name() -> None:
+    files = {**FILES, "recipes/rows/__init__.py": b"import numpy"}
+    assert "recipes/rows/__init__.py" in found(files)[0] and "recipes/rows.py" not in found(files)[0]
+    assert "numpy" in found(files)[1]

@@ -13,7 +13,11 @@ RULES = {"config/local.yaml"}
 @pytest.mark.parametrize(
     ("changed", "moved", "expected"),
     [
-        (["README.md", "docs/x.md", "config/staging.yaml", "tests/recipes/x.py"], [], set()),
+        (["README.md", "LICENSE", "docs/x.svg", "config/staging.yaml", "recipes/README.md", ".ci/run"], [], set()),
+        (["data/other.dvc", "data/.gitignore", "dvc.lock", "sub/dvc.yaml", "recipes/rows.pyi"], [], set()),
+        (["common/words.py"], [], {"a", "b", "c"}),
+        (["common/words.txt"], [], {"a", "b", "c"}),
+        (["words.py"], [], {"a", "b", "c"}),
         (["models/a/model.yaml"], [], {"a"}),
         (["models/new/prompts/system.txt"], [], {"new"}),
         (["models/model.schema.json"], [], set()),
