@@ -24,7 +24,7 @@ from llmops_assets.release import Release, open_release, pinned_revision
 from llmops_assets.repositories import doors_of
 from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
 from llmops_core.errors import GateRefused, LlmopsError, TransientError
-from llmops_core.facts import Fact
+from llmops_core.facts import Fact, latest
 from llmops_core.promotion import MADE_FROM, require
 from llmops_core.validation import lacks
 from resources.artifact_store import Artifact
@@ -56,15 +56,36 @@ class Step:
 
     def refuse_if_retired(self) -> None:
         """Raises GateRefused when a person ended the model after this run was asked for: it must not bring it back."""
-        model, run = self.release.model, self.context.run
+        model = self.release.model
         ended = self.platform.ledger.newest(model, "retired")
-        if ended is None or ended.subject != "production":
+        if ended is None:
             return
-        asked = run.tags.get(GENERATION_TAG)
-        after = int(asked) > ended.body["generation"] if asked else self._began_after(ended)
+        asked = self._generation
+        if ended.subject == "folder":
+            if asked and asked < ended.body["generation"]:
+                raise GateRefused("retirement", f"models/{model} was removed meanwhile; no release of it goes on")
+            return
+        after = asked > ended.body["generation"] if asked else self._began_after(ended)
         if not after:
             why = f"{ended.body['by']} ended {model} meanwhile ({ended.body['reason']})"
             raise GateRefused("retirement", f"{why}; `llmops release {model}` brings it back")
+
+    def refuse_if_overtaken(self) -> None:
+        """Raises GateRefused when a release that was asked for later is in production: this one must not undo it."""
+        facts = self.platform.ledger.facts(self.release.model)
+        now = latest(facts, "switched", subject="production")
+        if not self._generation or now is None or now.body.get("revision") == self.release.revision:
+            return
+        serving = (f for f in facts if f.kind == "requested" and f.body["revision"] == now.body.get("revision"))
+        if any(fact.body["generation"] > self._generation for fact in serving):
+            why = f"{now.body['revision'][:12]}, which was asked for later, is in production"
+            again = f"`llmops release {self.release.model} --revision {self.release.revision[:12]}` asks anew"
+            raise GateRefused("order", f"{why}; {again}")
+
+    @property
+    def _generation(self) -> int:
+        """Which request of the model this run answers; 0 where nobody asked for it but a person in the UI."""
+        return int(self.context.run.tags.get(GENERATION_TAG, 0))
 
     def _began_after(self, fact: Fact) -> bool:
         """Whether this run was pinned after the fact was written."""
@@ -172,6 +193,7 @@ def stage(context: AssetExecutionContext, platform: Platform, name: str) -> Iter
             raise GateRefused("environment", f"{platform.settings.name} cannot run it: {'; '.join(missing)}")
         step = Step(name, release, context)
         step.refuse_if_retired()
+        step.refuse_if_overtaken()
         yield step
     except LlmopsError as error:
         refused = error.stage if isinstance(error, GateRefused) else name

@@ -14,7 +14,9 @@ from typing import Any, cast
 def canonical_json(value: Any) -> bytes:
     """Bytes that are equal exactly when the values are. Raises TypeError for what has no stable form."""
     _refuse_unstable(value, "$")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
+        errors="surrogatepass"
+    )
 
 
 def digest_of(value: Any) -> str:

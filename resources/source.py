@@ -39,6 +39,7 @@ class Commit:
 
 Kinship = Literal["same", "forward", "rewritten", "unrelated", "unknown"]
 COMMITS_NAMED = 100
+LAST_SECOND = 253_402_300_799  # of the year 9999, the last that a date can hold
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,10 @@ class GitSource(SourceRepository):
 
     def tree_id(self, revision: str, path: str) -> str | None:
         with self._open() as repo:
-            found = self._at(repo, revision, path)
+            try:
+                found = self._at(repo, revision, path)
+            except InputError:  # no path that this platform would read
+                return None
             return str(found.id) if found is not None else None
 
     def changed(self, base: str, head: str) -> frozenset[str] | None:
@@ -257,12 +261,19 @@ class GitSource(SourceRepository):
 def _commit(found: Any) -> Commit:
     return Commit(
         revision=str(found.id),
-        author=found.author.name,
-        email=found.author.email,
-        when=datetime.fromtimestamp(found.commit_time, UTC),
-        message=found.message,
+        author=found.author.raw_name.decode(errors="replace"),
+        email=found.author.raw_email.decode(errors="replace"),
+        when=datetime.fromtimestamp(min(max(found.commit_time, 0), LAST_SECOND), UTC),
+        message=_message(found),
         parents=tuple(str(parent) for parent in found.parent_ids),
     )
+
+
+def _message(found: Any) -> str:
+    try:
+        return str(found.message)
+    except (LookupError, UnicodeDecodeError):  # an encoding that nobody knows, or another than it says
+        return found.raw_message.decode(errors="replace")
 
 
 def _between(repo: "Repository", old: Any, new: Any) -> tuple[Commit, ...]:

@@ -14,6 +14,7 @@ from llmops_assets.release import Release, models_at, open_release, ruling_files
 from llmops_assets.repositories import named, owner, owners, repository_in
 from llmops_core.errors import InputError, TransientError
 from llmops_core.facts import Fact
+from llmops_core.fingerprint import digest_of
 from llmops_core.touched import may_track, touched
 from llmops_core.validation import lacks
 from resources.source import Commit, Passage
@@ -35,12 +36,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Decision:
-    """What happens to a model, and why in one sentence. `request` is the fact that asks for a release."""
+    """What happens to a model, and why in one sentence. `request` is the fact that asks for a release, `ends` the one
+    that ends all releases asked for before it."""
 
     model: str
     verb: Verb
     why: str
     request: Fact | None = None
+    ends: Fact | None = None
 
 
 def change_since(platform: Platform, base: str | None, head: str) -> Change:
@@ -111,9 +114,10 @@ def run_key(request: Fact) -> str:
 def _touched(platform: Platform, base: str, head: str, changed: frozenset[str]) -> set[str]:
     rules = ruling_files(platform, head)
     pointed = any(path.endswith(".dvc") or path.endswith(("dvc.lock", "dvc.yaml")) for path in changed)
-    moved = _moved(platform.data.tracked(base), platform.data.tracked(head)) if pointed else set[str]()
+    surveys = [platform.data.survey(revision) for revision in (base, head)] if pointed else []
+    moved = _moved(*(survey.pointers for survey in surveys)) if surveys else set[str]()
     reads = {path.split("/")[1]: paths for path, paths in platform.model_reads.at(head).values.items()}
-    broken = {problem.file for problem in platform.data.survey(head).problems} & changed if pointed else set[str]()
+    broken = {problem.file for survey in surveys for problem in survey.problems} & changed  # before, or now
     moved |= {path for paths in reads.values() for path in paths for file in broken if may_track(file, path)}
     names = touched(changed, moved, reads, rules)
     return {name for name in names if any(_is_model(platform, name, revision) for revision in (head, base))}
@@ -148,20 +152,24 @@ def _leave(platform: Platform, model: str, head: str, other: str) -> Decision:
 def _retire(platform: Platform, model: str, change: Change) -> Decision:
     """A removed folder ends a model's releases. What serves goes on until a person ends it."""
     why = f"models/{model} was removed: no releases any more; production keeps serving until `llmops retire {model}`"
-    known = platform.ledger.newest(model, "requested", "retired")
-    if known is not None and known.kind == "requested":
+    for _ in range(REQUEST_ATTEMPTS):
+        known = platform.ledger.newest(model, "requested", "retired")
+        if known is None or known.kind == "retired":
+            return Decision(model, "retired", why, ends=known)
         generation = known.body["generation"] + 1
         body = {"generation": generation, "revision": change.head.revision, **_said(change.head, change)}
         once = f"requested:{model}:{generation}"
         platform.ledger.append("retired", model=model, subject="folder", body=body, once=once)
-    return Decision(model, "retired", why)
+    raise TransientError(f"{model}: others ask for releases faster than this one; it is tried again")
 
 
 def _refuse(platform: Platform, model: str, head: str, reason: str, subject: str = "model.yaml") -> None:
     pinned = {"revision": head, "run_id": "repository", "repository": platform.repository}
     platform.ledger.append("pinned", model=model, subject="run", body=pinned, once=f"pinned:{model}:{head}:{subject}")
+    reason = reason.encode(errors="replace").decode()  # a path may hold bytes that are no text
     body = {"reason": reason, "revision": head}
-    platform.ledger.append("refused", model=model, subject=subject, body=body, once=f"refused:{model}:{head}:{subject}")
+    once = f"refused:{model}:{head}:{subject}:{digest_of(reason)[:12]}"
+    platform.ledger.append("refused", model=model, subject=subject, body=body, once=once)
 
 
 def _said(commit: Commit, change: Change | None) -> dict[str, Any]:
@@ -177,7 +185,9 @@ def _said(commit: Commit, change: Change | None) -> dict[str, Any]:
 
 
 def subject_of(commit: Commit) -> str:
-    return next((line.strip() for line in commit.message.splitlines() if line.strip()), "")[:120]
+    """Its first line with something in it, without what would steer a terminal."""
+    lines = ("".join(sign for sign in line if sign.isprintable()).strip() for line in commit.message.splitlines())
+    return next((line for line in lines if line), "")[:120]
 
 
 def _data_paths(release: Release) -> list[str]:

@@ -19,6 +19,15 @@ def waits_at(facts: Sequence[Fact], model: str, stage: str) -> str:
     return status.latest_revision if held_up and not _newer(facts, model, status.latest_revision) else ""
 
 
+def seen_in(cursor: str | None) -> int:
+    """The number of the ledger up to which a sensor has looked; 0 for a cursor that nobody can read."""
+    return int(cursor) if cursor and cursor.isdecimal() else 0
+
+
+def number_of(fact: Fact | None) -> int:
+    return fact.sequence if fact else 0
+
+
 def tags_to_continue(platform: Platform, model: str, revision: str, why: str) -> dict[str, str]:
     """Those of the request, where one asked for this revision, so that a newer one supersedes the run in the queue."""
     asked = platform.ledger.newest(model, "requested")

@@ -3,7 +3,7 @@
 from dagster import DefaultSensorStatus, RunRequest, SensorEvaluationContext, SensorResult, SkipReason, sensor
 
 from llmops_assets.jobs.release import release
-from llmops_assets.operations.continuing import tags_to_continue, waits_at
+from llmops_assets.operations.continuing import number_of, seen_in, tags_to_continue, waits_at
 from llmops_assets.resource import PlatformResource
 from llmops_core.approval import Statement
 
@@ -12,15 +12,14 @@ from llmops_core.approval import Statement
 def approvals(context: SensorEvaluationContext, platform: PlatformResource) -> SensorResult | SkipReason:
     """Continues a release that waits for approval when somebody signed."""
     doors = platform.open()
-    facts = doors.ledger.facts()
-    seen = int(context.cursor or 0)
-    last = facts[-1].sequence if facts else 0
+    last = number_of(doors.ledger.last())
+    seen = min(seen_in(context.cursor), last)
     requests: list[RunRequest] = []
-    for fact in facts[seen:]:
+    for fact in doors.ledger.facts(after=seen) if last > seen else ():
         if fact.kind != "approved":
             continue
         revision = Statement.from_bytes(str(fact.body["statement"]).encode()).revision
-        if waits_at(facts, fact.model, "approval") == revision:
+        if waits_at(doors.ledger.facts(fact.model), fact.model, "approval") == revision:
             tags = tags_to_continue(doors, fact.model, revision, "an approval was signed")
             requests.append(RunRequest(run_key=f"approved:{fact.digest}", partition_key=fact.model, tags=tags))
     reason = None if requests else "no new approval of a release that waits for one"

@@ -1,9 +1,10 @@
 """Watches a branch of a repository: a commit that changes what a model is starts its release, once.
 
 What a commit asks for is decided in operations/changes.py; here it becomes Dagster's: run requests, partitions, a
-cursor, and a text for the tick. A tick that finds the branch where it was costs one reading of HEAD. An unreadable
-repository fails the tick, which is seen in the UI and tried again. A repository elsewhere is fetched first; while it
-cannot be reached the cursor stays, so that nothing is lost.
+cursor, and a text for the tick. A tick that finds branch and ledger where they were costs one reading of each. An
+unreadable repository fails the tick, which is seen in the UI and tried again. A repository elsewhere is fetched first;
+while it cannot be reached the cursor stays, so that nothing is lost. A remote with data that cannot be reached fails
+the tick too, and is asked again after a pause that grows; a new commit is looked at all the same.
 """
 
 import time
@@ -30,8 +31,9 @@ from llmops_assets.repositories import repository_in
 from llmops_assets.resource import PlatformResource
 from llmops_assets.tags import GENERATION_TAG, PARTITION_TAG, REQUEST_TAG, REVISION_TAG, tags_of
 from llmops_core.cursor import Cursor, read_cursor
-from llmops_core.errors import TransientError
+from llmops_core.errors import LlmopsError
 from llmops_core.facts import Fact
+from llmops_core.outage import Reach
 from llmops_core.repositories import WatchedRepository
 from resources.wiring import Platform
 
@@ -64,35 +66,47 @@ repository = watching()
 
 
 def _tick(context: SensorEvaluationContext, doors: Platform, name: str) -> SensorResult | SkipReason:
-    head, seen = head_of(doors), read_cursor(context.cursor)
-    if seen is not None and seen.revision == head and not seen.waiting:
+    head, seen = head_of(doors), read_cursor(context.cursor, doors.rules)
+    newest = doors.ledger.last("requested", "retired")
+    if seen is not None and not _is_known(doors, newest, seen):
+        context.log.warning("the ledger is older than this sensor: it was restored, and all models are decided again")
+        seen = None
+    at_rest = seen is not None and seen.revision == head
+    if seen is not None and at_rest and not seen.waiting and seen.facts == (newest.sequence if newest else 0):
         return SkipReason(f"nothing new at {head[:12]}")
+    outage = doors.data_reach(name)
+    if at_rest and outage.pauses(time.time()):
+        return SkipReason(outage.told)
     change = change_since(doors, seen.revision if seen else None, head)
     waiting = dict(seen.waiting) if seen else {}
-    asked = {fact.model: fact.sequence for fact in _asked_here(doors)}
+    asked = {fact.model: fact.sequence for fact in _asked_here(doors, name)}
     untold = (model for model, sequence in asked.items() if seen and sequence > seen.facts)
     due = sorted({*change.models, *untold, *(model for model, looks in waiting.items() if _is_due(looks))})
     decisions, failures = _decided_in_time(doors, due, change, name)
     left = due[len(decisions) :]
     requests = [_run_request(doors, fact) for fact in _to_launch(context.instance, decisions)]
+    _supersede(context.instance, requests, [each.ends for each in decisions if each.ends])
+    doors.keep_data_reach(name, _after(outage, failures))
     if failures and not requests:
         raise failures[0]
-    _supersede(context.instance, requests)
     lines = [_heading(change, seen), *(f"{each.model}: {each.why}" for each in decisions)]
     if left:
         lines.append(f"{len(left)} more models are decided in the next tick")
     for line in lines:
         context.log.info(line)
+    written = [newest, *(fact for each in decisions for fact in (each.request, each.ends))]
+    last = max(filter(None, written), key=lambda fact: fact.sequence, default=None)
+    cursor = Cursor(
+        head,
+        doors.rules,
+        waiting=_still_waiting(waiting, decisions) | dict.fromkeys(left, 0),
+        facts=last.sequence if last else 0,
+        digest=last.digest if last else "",
+    )
     return SensorResult(
         run_requests=requests,
         skip_reason=None if requests else "\n".join(lines),
-        cursor=str(
-            Cursor(
-                head,
-                waiting=_still_waiting(waiting, decisions) | dict.fromkeys(left, 0),
-                facts=max([0, *asked.values(), *(each.request.sequence for each in decisions if each.request)]),
-            )
-        ),
+        cursor=str(cursor),
         dynamic_partitions_requests=_new_partitions(context.instance, decisions),
     )
 
@@ -101,25 +115,41 @@ def _run_request(platform: Platform, request: Fact) -> RunRequest:
     return RunRequest(run_key=run_key(request), partition_key=request.model, tags=tags_of(platform, request))
 
 
-def _asked_here(platform: Platform) -> list[Fact]:
-    """The newest request or retirement of each model of this repository. One that is newer than the cursor was written
-    by a tick that died: its model is looked at again, even if the branch is back where the cursor has it."""
+def _is_known(platform: Platform, newest: Fact | None, seen: Cursor) -> bool:
+    """Whether the ledger still has the fact that the cursor names: not if a backup of it was restored."""
+    if not seen.facts or (newest is not None and newest.digest == seen.digest):
+        return True
+    there = platform.ledger.facts(after=seen.facts - 1, before=seen.facts + 1)
+    return bool(there) and there[0].digest == seen.digest
+
+
+def _asked_here(platform: Platform, by: str) -> list[Fact]:
+    """The newest request or retirement of each model that this sensor wrote. One that is newer than the cursor was
+    written by a tick that died: its model is looked at again, even if the branch is back where the cursor has it. What
+    a person asked for since stands until a commit changes the model."""
     newest = platform.ledger.newest_of_each("requested", "retired")
-    return [fact for fact in newest if repository_in(fact) == platform.repository]
+    return [fact for fact in newest if repository_in(fact) == platform.repository and fact.body.get("by") in (by, None)]
+
+
+def _after(outage: Reach, failures: Sequence[LlmopsError]) -> Reach:
+    now = time.time()
+    if not failures:
+        return outage.answered(now) if outage.why else outage
+    return outage.failed(now, str(failures[0]), INTERVAL_SECONDS)
 
 
 def _decided_in_time(
     platform: Platform, names: Sequence[str], change: Change, by: str
-) -> tuple[list[Decision], list[TransientError]]:
+) -> tuple[list[Decision], list[LlmopsError]]:
     """Decisions for the first of these models, as many as fit; Dagster gives up a tick that takes a minute. A model
-    whose remote cannot be reached waits, and does not hold up the others."""
+    whose remote cannot be reached waits, and so does one that cannot be read; neither holds up the others."""
     until = time.monotonic() + DECIDING_SECONDS
     decisions: list[Decision] = []
-    failures: list[TransientError] = []
+    failures: list[LlmopsError] = []
     for name in names:
         try:
             decisions.append(decide(platform, name, change, by))
-        except TransientError as error:
+        except LlmopsError as error:
             failures.append(error)
             decisions.append(Decision(name, "waits", f"not decided, tried again: {error}"))
         if time.monotonic() > until:
@@ -139,15 +169,16 @@ def _of(request: Fact) -> dict[str, str]:
     return {PARTITION_TAG: request.model, REQUEST_TAG: request.digest}
 
 
-def _supersede(instance: DagsterInstance, requests: Sequence[RunRequest]) -> None:
-    """Ends releases of the same models that wait in the queue: a newer one holds their change too. What runs goes on;
-    the queue lets a model's next release start only after it."""
-    newer = {str(request.partition_key): request.tags for request in requests}
+def _supersede(instance: DagsterInstance, requests: Sequence[RunRequest], ended: Sequence[Fact] = ()) -> None:
+    """Ends releases of the same models that wait in the queue: a newer one holds their change too, or there are no more
+    of this model. What runs goes on; the queue lets a model's next release start only after it."""
+    newer = {str(one.partition_key): (int(one.tags[GENERATION_TAG]), one.tags[REVISION_TAG]) for one in requests}
+    newer |= {one.model: (one.body["generation"], str(one.body.get("revision", "retirement"))) for one in ended}
     queued = RunsFilter(job_name=release.name, statuses=[DagsterRunStatus.QUEUED])
-    for run in instance.get_runs(queued) if requests else ():
-        tags = newer.get(run.tags.get(PARTITION_TAG, ""))
-        if tags is not None and int(run.tags.get(GENERATION_TAG, tags[GENERATION_TAG])) < int(tags[GENERATION_TAG]):
-            instance.report_run_canceled(run, message=f"superseded by {tags[REVISION_TAG][:12]}")
+    for run in instance.get_runs(queued) if newer else ():
+        generation, by = newer.get(run.tags.get(PARTITION_TAG, ""), (0, ""))
+        if int(run.tags.get(GENERATION_TAG, generation)) < generation:
+            instance.report_run_canceled(run, message=f"superseded by {by[:12]}")
 
 
 def _heading(change: Change, seen: Cursor | None) -> str:

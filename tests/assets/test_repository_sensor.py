@@ -2,16 +2,18 @@
 
 import sqlite3
 import subprocess
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 import yaml
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus, SensorResult
 
+from llmops_assets.operations.changes import request
 from llmops_assets.operations.overview import overview
 from llmops_assets.sensors.repository import _supersede
 from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
 from llmops_core.cursor import Cursor, read_cursor
+from llmops_core.errors import TransientError
 from llmops_core.facts import Fact
 from resources.dataset_store import DvcStore
 from resources.ledger import SqlLedger
@@ -139,7 +141,7 @@ def test_a_commit_that_changes_no_model_started_a_run_hashed_data_or_wrote_anyth
     result = settled.evaluate()
     assert isinstance(result, SensorResult) and not result.run_requests and not result.dynamic_partitions_requests
     assert calls == []
-    kept = read_cursor(result.cursor)
+    kept = read_cursor(result.cursor, settled.world.doors().rules)
     assert kept is not None and kept.revision == settled.world.repository.head
 
 
@@ -157,6 +159,87 @@ def test_a_pointer_that_cannot_be_read_released_the_model_without_its_data(settl
     (settled.world.repository.path / "data/tiny/more.jsonl.dvc").unlink()
     settled.world.repository.commit_model("training", seed=5)
     assert len(settled.tick()) == 1, "a broken pointer elsewhere stops nobody else"
+
+
+def test_deleting_a_pointer_that_cannot_be_read_lost_the_commit_that_it_held_up(settled: Ticking) -> None:
+    repository = settled.world.repository
+    (repository.path / "data/tiny").mkdir(parents=True, exist_ok=True)
+    (repository.path / "data/tiny/more.jsonl.dvc").write_text("outs: [")
+    repository.commit_model("training", seed=5)
+    assert settled.tick() == []
+    repository.git("rm", "--quiet", "data/tiny/more.jsonl.dvc")
+    repository.commit({}, "without it")
+    assert len(settled.tick()) == 1
+
+
+def test_a_branch_set_back_after_a_killed_tick_left_the_other_commit_in_the_queue(settled: Ticking) -> None:
+    repository = settled.world.repository
+    before = repository.head
+    repository.commit_model("training", seed=2)
+    settled.tick(keep_cursor=False)
+    repository.git("reset", "--quiet", "--hard", before)
+    (request,) = settled.tick()
+    assert request.tags[REVISION_TAG] == before
+    assert settled.statuses()[1:] == [DagsterRunStatus.CANCELED, DagsterRunStatus.QUEUED]
+
+
+def test_a_removed_model_was_released_from_the_queue(settled: Ticking) -> None:
+    settled.world.repository.git("rm", "-r", "--quiet", "models/tiny")
+    settled.world.repository.commit({}, "no model any more")
+    assert settled.tick() == []
+    assert settled.statuses() == [DagsterRunStatus.CANCELED]
+
+
+def test_a_readme_undid_the_release_that_a_person_asked_for(settled: Ticking) -> None:
+    world = settled.world
+    first = world.repository.head
+    world.repository.commit_model("training", seed=2)
+    settled.tick()
+    request(world.release(first), "llmops release")
+    assert settled.tick() == []
+    world.repository.commit({"README.md": "Hello."})
+    assert settled.tick() == []
+
+
+@pytest.mark.parametrize(
+    "name", ["models/a\\b/model.yaml", "models/a\nb/model.yaml", "data/a\\b.dvc", "docs/caf\udce9.txt"]
+)
+def test_a_file_with_an_odd_name_stopped_every_model(settled: Ticking, name: str) -> None:
+    settled.world.repository.commit_model("training", seed=5)
+    odd = settled.world.repository.path / name
+    odd.parent.mkdir(parents=True, exist_ok=True)
+    odd.write_text("odd")
+    settled.world.repository.commit({}, "an odd name")
+    assert len(settled.tick()) == 1
+
+
+def test_a_commit_without_a_date_or_of_no_encoding_stopped_every_model(settled: Ticking) -> None:
+    repository = settled.world.repository
+    repository.git("config", "i18n.commitEncoding", "klingon")
+    repository.commit_model("training", seed=5, message="first")
+    repository.git("-c", "user.name=Ada", "commit", "--amend", "--no-edit", "--date=@253402300800 +0000")
+    assert len(settled.tick()) == 1
+
+
+def test_a_remote_that_is_out_was_asked_every_fifteen_seconds_or_told_nobody(
+    settled: Ticking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def out(*_: object) -> None:
+        asked.append("")
+        raise TransientError("DVC's remote could not be reached")
+
+    monkeypatch.setattr(DvcStore, "lacking", out)
+    settled.world.repository.commit_model("training", seed=5)
+    for _ in range(5):
+        with suppress(TransientError):
+            settled.tick()
+    head = settled.world.repository.head
+    assert len(asked) == 5, "the commit is new to the cursor, so it is looked at"
+    settled.cursor = str(Cursor(head, settled.world.doors().rules, waiting={"tiny": 0}))
+    assert settled.tick() == [] and "tried 5 times, next at" in settled.said and len(asked) == 5
+    monkeypatch.undo()
 
 
 def test_many_commits_acted_each_or_were_not_named(settled: Ticking) -> None:
@@ -185,9 +268,9 @@ def test_a_request_after_the_ledger_was_restored_from_a_backup_was_dropped_as_kn
     settled.tick()
     with closing(sqlite3.connect(f"{ledger}.backup")) as backup, closing(sqlite3.connect(ledger)) as target:
         backup.backup(target)
-    settled.cursor = None
     (again,) = settled.tick()
     assert again.tags[REVISION_TAG] == settled.world.repository.head
+    assert settled.tick() == [] and settled.said.startswith("nothing new at ")
 
 
 def test_queued_work_was_not_superseded_or_running_work_was(settled: Ticking) -> None:
@@ -306,7 +389,7 @@ def test_an_unrelated_history_was_taken_for_the_next_commit(settled: Ticking) ->
 
 
 def test_a_commit_that_was_collected_as_garbage_stopped_the_sensor(settled: Ticking) -> None:
-    settled.cursor = str(Cursor("1" * 40))
+    settled.cursor = str(Cursor("1" * 40, settled.world.doors().rules))
     settled.world.repository.commit_model("training", seed=6)
     assert len(settled.tick()) == 1
     assert requested(settled.world)[-1].body["history"] == "unknown"
