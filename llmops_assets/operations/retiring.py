@@ -41,8 +41,8 @@ def retire(platform: Platform, model: str, by: str, reason: str, even_though_com
     if not committed and not platform.ledger.facts(model):
         message = "nothing was ever done for a model of this name"
         raise InputError(Problem("command line", "model", model, "a model that was released", message))
-    running = [one.name for one in platform.serving.running() if one.model == model]
     fact = _decided(platform, model, by, reason, bool(committed))
+    running = [one.name for one in platform.serving.running() if one.model == model]  # from now on none is begun
     ended = {name: now for name in ENVIRONMENTS if (now := serving_now(platform, model, name)) is not None}
     if any(platform.gateway.current().route(model, name) for name in ENVIRONMENTS):
         platform.gateway.revise(lambda table: _without(table, model))

@@ -183,6 +183,20 @@ def test_a_number_that_was_taken_at_that_moment_lost_the_end(
     assert newest.body["generation"] == late[0].body["generation"] + 1 and not _serves(released)
 
 
+def test_a_server_that_began_just_before_the_end_went_on(released: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, serving = SqlLedger.append, released.serving
+    plan = next(iter(serving.plans.values()))
+
+    def append(self: SqlLedger, kind: Kind, **named: Any) -> Fact:
+        if kind == "retired":
+            serving.deploy(plan.model_copy(update={"name": f"{plan.name}-late"}))
+        return real(self, kind, **named)
+
+    monkeypatch.setattr(SqlLedger, "append", append)
+    _retire(released, even_though_committed=True)
+    assert not _serves(released)
+
+
 def test_a_model_that_never_was_was_ended(begun: World) -> None:
     with pytest.raises(InputError, match="nothing was ever done for a model of this name"):
         retire(begun.doors(), "nobody", "ada", "why not")
