@@ -80,6 +80,12 @@ def serving_now(platform: Platform, model: str, environment: Environment) -> Fac
     return fact if fact is not None and fact.body.get("deployment") is not None else None
 
 
+def production_weights(platform: Platform, model: str) -> str | None:
+    """The digest of the weights that serve in production; None where nothing serves."""
+    now = serving_now(platform, model, "production")
+    return str(now.body["weights_digest"]) if now else None
+
+
 def deployment_named(platform: Platform, name: str) -> Deployment | None:
     return next((one for one in platform.serving.running() if one.name == name), None)
 

@@ -25,7 +25,7 @@ from llmops_assets.repositories import doors_of
 from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
 from llmops_core.errors import GateRefused, LlmopsError, TransientError
 from llmops_core.facts import Fact, latest
-from llmops_core.promotion import MADE_FROM, require
+from llmops_core.promotion import MADE_FROM, PASSED, require
 from llmops_core.validation import lacks
 from resources.artifact_store import Artifact
 from resources.wiring import Platform
@@ -158,11 +158,20 @@ class Step:
             },
         )
 
+    def _refused_again(self, fact: Fact) -> None:
+        """A verdict of an earlier run holds up this run too, and is said of it."""
+        if fact.body["verdict"] != PASSED:
+            run_id, reason = self.context.run.run_id, fact.body.get("reason") or "no reason was recorded"
+            body = {"reason": reason, "revision": self.release.revision, "run_id": run_id}
+            once = f"refused:{run_id}:{self.name}"
+            self.platform.ledger.append("refused", model=self.release.model, subject=self.name, body=body, once=once)
+
     def shown(self, fact: Fact, **metadata: Any) -> MaterializeResult[Any]:
         """The fact as Dagster's materialization, with the rows every asset shows."""
         reused = fact.body["run_id"] != self.context.run.run_id
         if reused:
             self.context.log.info(f"{self.name}: nothing it depends on changed; made at {fact.body['revision'][:12]}")
+            self._refused_again(fact)
         link = self.platform.source.web_link(self.release.revision)
         rows: dict[str, Any] = {
             "revision": MetadataValue.url(link) if link else self.release.revision,

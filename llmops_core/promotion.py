@@ -43,6 +43,12 @@ def before(stage: str) -> tuple[str, ...]:
     return STAGES[: STAGES.index(stage)]
 
 
+def still_judged(evaluated: Fact, weights_digest: str, serving: str | None) -> bool:
+    """Whether an evaluation holds beside what serves in production now, known by the digest of its weights. One beside
+    another production model is made anew, unless these weights are what serves."""
+    return serving in (evaluated.body["baseline"], weights_digest)
+
+
 def current(facts: Sequence[Fact], fingerprints: Mapping[str, str]) -> dict[str, Fact]:
     """{stage: the newest fact} of all stages that exist for these fingerprints and rest on current digests.
 

@@ -68,11 +68,15 @@ def start(platform: Platform) -> Iterator[str]:
     if platform.settings.platform.mlflow is not None:
         platform.processes.remove("mlflow")
     alive = {state.name for state in platform.processes.programs() if state.alive}
-    for part in parts(platform):
-        if part.program not in alive:
-            _refuse_foreign_port(part.name, part.port)
-    if "code" not in alive:
-        _refuse_foreign_port("the code location", home.code_port)
+    needed = [(part.program, part.name, part.port) for part in parts(platform)]
+    try:
+        for program, name, port in (*needed, ("code", "the code location", home.code_port)):
+            if program not in alive:
+                _refuse_foreign_port(name, port)
+    except EnvironmentLacks:
+        if not alive:
+            platform.processes.stop()  # nothing is left of a start that was refused
+        raise
     models = platform.serving.start() if platform.settings.serving.kind == "local" else []
     platform.gateway.start(models)
     _make_dagster_storage(platform, programs[-1].environment)

@@ -10,13 +10,14 @@ from dagster import AssetExecutionContext, MetadataValue, asset
 from llmops_assets.assets.dataset import dataset
 from llmops_assets.assets.weights import weights
 from llmops_assets.charts import evaluation_bars, table
-from llmops_assets.deploying import serving_now
+from llmops_assets.deploying import production_weights
 from llmops_assets.partitions import models
 from llmops_assets.recipe_run import run_recipe
 from llmops_assets.resource import PlatformResource
 from llmops_assets.step import ONCE_MORE, Step, stage
 from llmops_core.evaluation import EvaluationPolicy, Evidence, chart_rows, comparison_table, judge
 from llmops_core.facts import Fact
+from llmops_core.promotion import still_judged
 from llmops_core.verdict import overall, reasons
 
 # How good an answer is does not depend on how fast it came; staging tests judge that. With the model's own limit, a
@@ -50,10 +51,10 @@ def evaluation(context: AssetExecutionContext, platform: PlatformResource) -> An
 def _evaluated(step: Step) -> Fact:
     """Judged against what serves now: an evaluation beside an older production model is made anew."""
     evidence = step.evidence()
-    baseline = _production_weights(step)
+    baseline = production_weights(step.platform, step.release.model)
     done = step.done
     own = evidence["weights"].body["digest"]
-    if done is not None and (done.body["baseline"] == baseline or baseline == own):
+    if done is not None and still_judged(done, own, baseline):
         return done
     data = step.artifact("dataset").path
     with step.scratch() as folder:
@@ -96,8 +97,3 @@ def _report(step: Step, candidate: Evidence, production: Evidence | None) -> dic
         "chart": chart_rows(candidate, production, policy),
         "suites": {name: suite.correct / suite.total for name, suite in candidate.suites.items()},
     }
-
-
-def _production_weights(step: Step) -> str | None:
-    now = serving_now(step.platform, step.release.model, "production")
-    return str(now.body["weights_digest"]) if now else None

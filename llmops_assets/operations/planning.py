@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+from llmops_assets.deploying import production_weights
 from llmops_assets.operations.changes import change_since
 from llmops_assets.release import Release, models_at, open_release
 from llmops_core.change_plan import Planned, plan_change, plan_removed, plan_untried
 from llmops_core.errors import InputError
 from llmops_core.plan import STAGES, ModelInputs
+from llmops_core.promotion import PASSED, still_judged
 from llmops_core.validation import lacks
 from resources.wiring import Platform
 
@@ -43,7 +45,13 @@ def _inputs_at(platform: Platform, model: str, base: str) -> ModelInputs | None:
 
 
 def _made(release: Release) -> dict[str, str]:
-    return {stage: str(fact.body["revision"]) for stage, fact in release.evidence().items()}
+    """{stage: revision} of what a release would use again: what passed, and an evaluation beside what serves now."""
+    found = release.evidence()
+    evaluated, own = found.get("evaluation"), found.get("weights")
+    serving = production_weights(release.platform, release.model)
+    if evaluated and own and not still_judged(evaluated, own.body["digest"], serving):
+        found = {stage: fact for stage, fact in found.items() if STAGES.index(stage) < STAGES.index("evaluation")}
+    return {stage: str(fact.body["revision"]) for stage, fact in found.items() if fact.body["verdict"] == PASSED}
 
 
 def _from_nothing(release: Release) -> Iterator[Planned]:

@@ -5,6 +5,8 @@ from dagster import AssetCheckResult, materialize
 
 from llmops_assets.checks.gates import gates
 from llmops_assets.definitions import STORY
+from llmops_assets.operations.overview import overview
+from llmops_assets.operations.planning import plan_release
 from llmops_assets.partitions import models
 from tests.fakes.http_gateway import Behaviour
 from tests.fakes.platform_doors import Turn, World
@@ -48,6 +50,24 @@ def test_a_failed_evaluation_was_shown_as_passed(begun: World) -> None:
     begun.materialize("dataset", "base_weights", "weights", "evaluation")
     result = _checked(begun, "evaluation")
     assert not result.passed and "30 of 60 rows right" in str(result.description)
+
+
+def test_a_refused_release_that_was_tried_again_had_no_reason(begun: World) -> None:
+    begun.jobs.right = 0.5
+    for _ in range(2):
+        begun.materialize("dataset", "base_weights", "weights", "evaluation")
+        (status,) = overview(begun.doors())
+        assert [blocked.stage for blocked in status.blocked] == ["evaluation"]
+        assert "30 of 60 rows right" in status.blocked[0].reason
+
+
+def test_a_plan_used_an_evaluation_beside_another_production_model_again(candidate: World) -> None:
+    assert candidate.materialize("canary", "production").success
+    candidate.repository.commit_model(
+        "training", seed=1
+    )  # version 1 once more: its evaluation is from before version 2
+    rows = {row.asset: row.action for row in plan_release(candidate.doors(), candidate.repository.head)}
+    assert (rows["weights"], rows["evaluation"], rows["production"]) == ("skip", "run", "run")
 
 
 def test_a_failed_canary_was_shown_as_passed(candidate: World) -> None:
