@@ -63,9 +63,7 @@ def test_a_refused_release_that_was_tried_again_had_no_reason(begun: World) -> N
 
 def test_a_plan_used_an_evaluation_beside_another_production_model_again(candidate: World) -> None:
     assert candidate.materialize("canary", "production").success
-    candidate.repository.commit_model(
-        "training", seed=1
-    )  # version 1 once more: its evaluation is from before version 2
+    candidate.repository.commit_model("training", seed=1)  # as version 1, judged before version 2 served
     rows = {row.asset: row.action for row in plan_release(candidate.doors(), candidate.repository.head)}
     assert (rows["weights"], rows["evaluation"], rows["production"]) == ("skip", "run", "run")
 
