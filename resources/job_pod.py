@@ -91,9 +91,10 @@ def _fetched(store: JobStore, intent: Mapping[str, Any], work: Path, environ: Ma
 
 
 def _launcher(intent: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
-    """torchrun where there are several processes; it reads their number and the first node from PET_ variables."""
+    """torchrun where there are several processes; it reads their number and the first node from PET_ variables.
+    Through recipes.parallel, because torchrun itself ends with 1 whatever a process ended with."""
     several = "PET_NPROC_PER_NODE" in environ or "PET_NNODES" in environ
-    return ["-m", "torch.distributed.run"] if intent["distributed"] and several else []
+    return ["-m", "recipes.parallel"] if intent["distributed"] and several else []
 
 
 def _environment(
