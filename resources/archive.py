@@ -24,16 +24,19 @@ Sums = dict[str, tuple[str, int]]  # {name: (SHA-256, bytes)}
 
 
 class Hashed(io.RawIOBase):
-    """A stream that is hashed while it is read."""
+    """A stream that is hashed while it is read; `file` is the archive it is in. Raises IntegrityError at a torn end."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self.sha256, self.size = stream, hashlib.sha256(), 0
+    def __init__(self, stream: IO[bytes], file: Path | None = None) -> None:
+        self._stream, self._file, self.sha256, self.size = stream, file, hashlib.sha256(), 0
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        content = self._stream.read(size)
+        try:
+            content = self._stream.read(size)
+        except tarfile.TarError as error:
+            raise IntegrityError(f"{self._file} was cut off: {error}; export again") from None
         self.sha256.update(content)
         self.size += len(content)
         return content
@@ -94,7 +97,7 @@ class Archive:
         for name, stream in self._read():
             if name == MANIFEST:
                 return
-            hashed = Hashed(stream)
+            hashed = Hashed(stream, self._file)
             yield name, hashed
             while hashed.read(CHUNK_BYTES):  # what the reader left
                 pass
@@ -105,12 +108,12 @@ class Archive:
         found: Sums = {}
         for name, stream in self._read():
             if name == MANIFEST:
-                listed = _listed(stream.read(), self._file)
+                listed = _listed(Hashed(stream, self._file).read(), self._file)
                 if listed != found:
                     wrong = [n for n in {**listed, **found} if listed.get(n) != found.get(n)]
                     raise IntegrityError(f"{self._file}: {', '.join(sorted(wrong)[:5])}: not what the manifest says")
                 return found
-            hashed = Hashed(stream)
+            hashed = Hashed(stream, self._file)
             while hashed.read(CHUNK_BYTES):
                 pass
             if name in found:

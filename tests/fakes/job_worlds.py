@@ -230,7 +230,7 @@ class ClusterWorld(World):
     def following(self, **asked: Any) -> "Going":
         return Going(lambda: self.follow(**asked))
 
-    def pod(self, attempt: int = 1, timeout_seconds: float = 10) -> PlayedPod:
+    def pod(self, attempt: int = 1, timeout_seconds: float = 60) -> PlayedPod:
         """The pod of this attempt, when it runs."""
         until = time.monotonic() + timeout_seconds
         while time.monotonic() < until:

@@ -37,7 +37,8 @@ def results(tmp_path: Path) -> tuple[dict, list[dict]]:
 
 
 def servers() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    """Those of this process that serve a model; other tests have servers of their own."""
+    return [one for one in psutil.Process().children(recursive=True) if "recipes.serve" in " ".join(one.cmdline())]
 
 
 @pytest.fixture(scope="module")

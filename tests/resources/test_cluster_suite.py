@@ -22,7 +22,7 @@ def suite(kubeconfig: str, *chosen: str) -> str:
 
 @pytest.mark.slow  # its pods start Python some twenty times
 def test_the_tests_for_a_cluster_do_not_work() -> None:
-    """Of those of the door to jobs only the first: tests/contracts/test_jobs.py has the door on the stand-in."""
+    """Of those of the door to jobs only the first: the contract suite has the door on the stand-in."""
     with KubernetesApi() as api:
         api.kubelet.plan = lambda pod: COMMAND
         api.kubelet.image_environment = {"PATH": PROGRAMS, "PYTHONPATH": str(ROOT)}

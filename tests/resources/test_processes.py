@@ -259,6 +259,7 @@ def test_asking_the_keeper_left_a_socket_open(tmp_path: Path, answers: bool) -> 
     keeper = SupervisorProcesses(tmp_path)
     if answers:
         keeper.start()
+    gc.collect()  # what other tests left is not told of here
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for _ in range(3):
