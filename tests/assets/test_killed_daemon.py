@@ -48,5 +48,5 @@ def test_a_daemon_killed_anywhere_left_two_releases_queued_or_none(folder: Path)
     assert len(attempts) > 10 and attempts[-1]["ended"] == 0
     for each in attempts:
         assert each["requested"] == [first, second] and each["cursors"] == [second], each
-        ended = {key.rpartition(":")[2]: status for key, status in each["runs"]}
+        ended = {key.split(":")[-2]: status for key, status in each["runs"]}
         assert ended == {"1": "CANCELED", "2": "QUEUED"} and len(each["runs"]) == 2, each
