@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from threading import Lock
 
 from llmops_core.errors import InputError, Problem
@@ -18,8 +19,10 @@ from llmops_core.fingerprint import digest_of_bytes
 # Folders whose files other than Python are read by the platform itself, or by nobody.
 _NO_CODE = ("config/", "data/", "docs/", "models/")
 _NO_CODE_ENDINGS = (".md", ".pyi", ".dvc", "dvc.lock", "dvc.yaml", ".gitignore")
-# Python 3.11 counts its parser's depth for all threads together, and fails when two parse at once.
+# Python 3.11 counts its parser's depth for all threads together, and fails when two parse at once: ours wait for each
+# other, and a try that somebody else's parsing spoilt is repeated.
 _PARSING = Lock()
+PARSE_ATTEMPTS = 20
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)")
 _NEEDED_BY = re.compile(r"^ {4}#(?: via|  ) ([A-Za-z0-9._-]+)")
 # Packages that are imported under another name. A name missing here is not overlooked: it counts as the whole lock.
@@ -139,10 +142,17 @@ def _find(module: str, read: Callable[[str], bytes | None]) -> tuple[str, bytes 
     return f"{path}.py", None
 
 
+def _tree(content: bytes) -> ast.Module:
+    for _ in range(PARSE_ATTEMPTS - 1):
+        with suppress(SystemError), _PARSING:
+            return ast.parse(content)
+    with _PARSING:
+        return ast.parse(content)
+
+
 def _imports(path: str, content: bytes) -> list[str]:
     try:
-        with _PARSING:
-            tree = ast.parse(content)
+        tree = _tree(content)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(Problem(path, "", str(error), "a Python module", "cannot be parsed")) from error
     names: list[str] = []

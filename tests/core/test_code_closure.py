@@ -1,5 +1,6 @@
 """Code that a recipe reaches must count, code that it does not reach must not."""
 
+import ast
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,3 +154,16 @@ def test_a_module_was_taken_where_python_takes_the_package_of_that_name() -> Non
     files = {**FILES, "recipes/rows/__init__.py": b"import numpy"}
     assert "recipes/rows/__init__.py" in found(files)[0] and "recipes/rows.py" not in found(files)[0]
     assert "numpy" in found(files)[1]
+
+
+def test_parsing_that_another_thread_spoilt_refused_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = ast.parse, []
+
+    def parse(content: bytes) -> ast.Module:
+        calls.append(content)
+        if len(calls) % 3:
+            raise SystemError("AST constructor recursion depth mismatch (before=36, after=100)")
+        return real(content)
+
+    monkeypatch.setattr(ast, "parse", parse)
+    assert "recipes/rows.py" in found()[0]
