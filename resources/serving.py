@@ -5,7 +5,6 @@ dies in, deploying or retiring again ends in the same state. A port is chosen on
 lives and the platform's ports are the same; a port that another program holds is passed over.
 """
 
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -21,10 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
 from llmops_core.routing import Deployment
 from llmops_core.verdict import Finding, Verdict
+from resources.home import HOST
+from resources.machine import is_free
 from resources.processes import ENDED, Processes, Program
 from resources.publishing import exclusive, publish_json, read_json
 
-HOST = "127.0.0.1"
 FIRST_PORT, LAST_PORT = 10, 59  # offsets from the platform's port base
 HEALTH_LIMIT_SECONDS = 2.0
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -121,7 +121,7 @@ class LocalServing(ServingEngine):
         with self._lock():
             known = read_json(file)
             port = known["deployment"]["port"] if known else 0  # no port of ours
-            if port not in self._ports or (not self._alive(plan.name) and not _is_free(port)):
+            if port not in self._ports or (not self._alive(plan.name) and not is_free(port)):
                 port = self._free_port(plan.name)
             deployment = Deployment(
                 name=plan.name,
@@ -187,7 +187,7 @@ class LocalServing(ServingEngine):
     def _free_port(self, name: str) -> int:
         taken = {one.port for one in self.running() if one.name != name}
         for port in self._ports:
-            if port not in taken and _is_free(port):
+            if port not in taken and is_free(port):
                 return port
         span = f"{self._ports[0]} to {self._ports[-1]}"
         raise EnvironmentLacks(f"no port from {span} is free for {name}: retire a deployment, or set LLMOPS_PORT_BASE")
@@ -206,16 +206,6 @@ def _described(kind: type[Described], document: Any, part: str) -> Described:
         return kind.model_validate(document[part])
     except (pydantic.ValidationError, KeyError, TypeError) as error:
         raise IntegrityError(f"a deployment's description is damaged: {error}") from error
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
 
 
 def _ask(deployment: Deployment) -> Finding:
