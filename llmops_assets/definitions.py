@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from dagster import Definitions, in_process_executor
+from dagster import Definitions
 
 from llmops_assets.assets.approval import approval
 from llmops_assets.assets.base_weights import base_weights
@@ -18,7 +18,9 @@ from llmops_assets.assets.registered_version import registered_version
 from llmops_assets.assets.staging_deployment import staging_deployment
 from llmops_assets.assets.staging_tests import staging_tests
 from llmops_assets.assets.weights import weights
+from llmops_assets.checks.evidence import evidence
 from llmops_assets.checks.gates import gates
+from llmops_assets.executor import executor_of
 from llmops_assets.jobs.audit import audit
 from llmops_assets.jobs.release import release
 from llmops_assets.jobs.take_arrivals import take_arrivals
@@ -52,7 +54,7 @@ def build(home: Home) -> Definitions:
     )
     return Definitions(
         assets=STORY,
-        asset_checks=gates,
+        asset_checks=[*gates, *evidence],
         jobs=[release, audit, watch, take_arrivals],
         sensors=[
             *(repository, approvals, dependents, audits, failures, orphans),
@@ -62,7 +64,7 @@ def build(home: Home) -> Definitions:
         ],
         schedules=[watch_production],
         resources={"platform": platform},
-        executor=in_process_executor,
+        executor=executor_of(settings),
     )
 
 

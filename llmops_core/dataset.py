@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, cast
 from llmops_core.dataset_rows import REQUIRED, Problems, Row, parse_rows, same_question, same_text, texts_of
 from llmops_core.errors import InputError, Problem
 from llmops_core.personal_data import find, mask_all
+from llmops_core.verdict import Finding, Verdict
 
 LENGTH_EDGES = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 TOP_VALUES = 10
@@ -116,6 +117,19 @@ def curate(files: Mapping[str, Sequence[bytes]], policy: CurationPolicy) -> Cura
         sample=_sample(kept, policy),
     )
     return Curation(report, {name: [row.values for row in rows] for name, rows in kept.items()})
+
+
+def judge_conflicts(report: Mapping[str, Any]) -> Finding:
+    """FAILED, with examples, where a prompt has several responses: a model cannot learn both. Takes `as_dict()`."""
+    files: Mapping[str, Any] | None = report.get("files")
+    if files is None:
+        return Finding("unanimous", Verdict.ERROR, "the report counts no contradictions")
+    count = sum(int(file["conflicts"]) for file in files.values())
+    if not count:
+        return Finding("unanimous", Verdict.PASSED, "every prompt has one response", 0, 0)
+    places = "; ".join(f"{name} lines {', '.join(map(str, lines))}" for name, lines in report["conflict_examples"][:3])
+    said = f"{count} {'prompts have' if count > 1 else 'prompt has'} more than one response: {places}"
+    return Finding("unanimous", Verdict.FAILED, said, count, 0)
 
 
 def _check_presence(files: Mapping[str, Sequence[bytes]], policy: CurationPolicy, problems: Problems) -> None:

@@ -1,17 +1,15 @@
 """Signatures of people over exactly these digests. Without them nothing gets production traffic."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from dagster import AssetExecutionContext, MetadataValue, asset
 
 from llmops_assets.assets.staging_tests import staging_tests
 from llmops_assets.charts import table
-from llmops_assets.operations.approving import approvals_of, approved_subject, policy_of, sign_locally, trusted_roles
+from llmops_assets.operations.approving import approvals_of, approved_subject, findings_of, policy_of, sign_locally
 from llmops_assets.partitions import models
 from llmops_assets.resource import PlatformResource
 from llmops_assets.step import ONCE_MORE, Step, stage
-from llmops_core.approval import judge
 from llmops_core.errors import GateRefused
 from llmops_core.facts import Fact
 from llmops_core.fingerprint import digest_of
@@ -39,13 +37,11 @@ def _granted(step: Step) -> Fact:
     step.evidence()
     release, platform = step.release, step.platform
     subject = approved_subject(release)
-    policy = policy_of(platform.settings, release.inputs.production)
     if release.inputs.production.approvals.sign_locally:
-        sign_locally(platform, subject, policy.roles)
+        sign_locally(platform, subject, policy_of(platform.settings, release.inputs.production).roles)
         step.context.log.info("signed with the key this platform made for itself: nobody else approved")
     found = approvals_of(platform, release.model)
-    author = platform.source.commit(release.revision).email
-    findings = judge(policy, trusted_roles(platform), found, subject, author, datetime.now(UTC))
+    findings = findings_of(release, subject, found)
     if overall(findings) is not Verdict.PASSED:
         raise GateRefused("approval", reasons(findings))
     counted = [

@@ -68,6 +68,8 @@ def training_metadata(folder: Path, title: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     report = json.loads(path.read_bytes())
+    if not report.get("loss_curve"):  # a model that came from elsewhere, with a report of its own
+        return {}
     return {
         "loss": MetadataValue.md(loss_curve(report["loss_curve"], f"training loss, {title}")),
         "final_loss": report["final_loss"],

@@ -1,29 +1,58 @@
 """What users said of the answers, as rows that the next version of the dataset may take."""
 
+from dataclasses import replace
 from typing import Any
 
-from dagster import AssetExecutionContext, DataVersion, MaterializeResult, MetadataValue, asset
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetExecutionContext,
+    DataVersion,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
 
 from llmops_assets.assets.monitoring import monitoring
 from llmops_assets.charts import table
+from llmops_assets.findings import announced, shown
 from llmops_assets.operations.feedback import Published, curate_ratings
 from llmops_assets.partitions import models
 from llmops_assets.resource import PlatformResource
 from llmops_core.errors import GateRefused
 from llmops_core.feedback import shown_text
+from llmops_core.verdict import Finding, Verdict
 
 SHOWN = 20
+GIVES_ROWS = "gives_rows"
 
 
-@asset(partitions_def=models, deps=[monitoring], group_name="operation", kinds={"python"}, owners=["team:llmops"])
-def feedback(context: AssetExecutionContext, platform: PlatformResource) -> Any:
+@asset(
+    partitions_def=models,
+    deps=[monitoring],
+    group_name="operation",
+    kinds={"python"},
+    owners=["team:llmops"],
+    check_specs=[announced("feedback", GIVES_ROWS, "Did ratings give rows to learn from?")],
+)
+def feedback(context: AssetExecutionContext, platform: PlatformResource) -> MaterializeResult:
     """All ratings of the model's answers, curated: new rows to learn from, and a reason for every other rating."""
     try:
         published = curate_ratings(platform.open(), context.partition_key)
     except GateRefused as refused:
-        return MaterializeResult(metadata={"verdict": "error", "reason": refused.reason})
+        unknown = Finding(GIVES_ROWS, Verdict.ERROR, refused.reason)
+        return MaterializeResult(
+            metadata={"verdict": "error", "reason": unknown.reason}, check_results=[_check(unknown)]
+        )
     context.log.info(f"{published.finding.reason}; next: {published.next_step}")
-    return MaterializeResult(metadata=_shown(published), data_version=DataVersion(published.digest))
+    found = replace(published.finding, name=GIVES_ROWS)
+    data_version = DataVersion(published.digest)
+    return MaterializeResult(metadata=_shown(published), data_version=data_version, check_results=[_check(found)])
+
+
+def _check(found: Finding) -> AssetCheckResult:
+    """A warning, no error: users owe nobody their ratings."""
+    return shown(found, AssetCheckSeverity.WARN)
 
 
 def _shown(published: Published) -> dict[str, Any]:

@@ -1,37 +1,49 @@
 """What production did since it took over, against what it promised."""
 
 import math
-from typing import Any
 
 from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
 
 from llmops_assets.assets.production import production
 from llmops_assets.charts import table
 from llmops_assets.deploying import serving_now
+from llmops_assets.findings import announced, shown
 from llmops_assets.partitions import models
 from llmops_assets.resource import PlatformResource
 from llmops_core.slo import Events, judge_error_budget
 from llmops_core.traffic_counts import TrafficCounts
-from llmops_core.verdict import Finding, Verdict, overall
+from llmops_core.verdict import Finding, Verdict, overall, reasons
+
+OBJECTIVES = "objectives"
 
 
-@asset(partitions_def=models, deps=[production], group_name="operation", kinds={"prometheus"}, owners=["team:llmops"])
-def monitoring(context: AssetExecutionContext, platform: PlatformResource) -> Any:
+@asset(
+    partitions_def=models,
+    deps=[production],
+    group_name="operation",
+    kinds={"prometheus"},
+    owners=["team:llmops"],
+    check_specs=[announced("monitoring", OBJECTIVES, "Does production keep what it promised?")],
+)
+def monitoring(context: AssetExecutionContext, platform: PlatformResource) -> MaterializeResult:
     """Service level objectives of the serving version: errors, latency, and how much of the error budget is spent."""
     doors, model = platform.open(), context.partition_key
     now = serving_now(doors, model, "production")
     if now is None:
-        return MaterializeResult(metadata={"verdict": "error", "reason": f"{model} does not serve in production"})
+        idle = Finding(OBJECTIVES, Verdict.ERROR, f"{model} does not serve in production")
+        return MaterializeResult(metadata={"verdict": "error", "reason": idle.reason}, check_results=[shown(idle)])
     counts = doors.metrics.counts().get(now.body["deployment"])
     findings = judge_slos(counts, doors.settings.slos.error_rate, doors.settings.slos.p95_seconds)
     rows = [[f.name, f.verdict.label, f.reason] for f in findings]
+    kept = Finding(OBJECTIVES, overall(findings), reasons(findings) or "every objective is kept")
     return MaterializeResult(
+        check_results=[shown(kept)],
         metadata={
-            "verdict": overall(findings).label,
+            "verdict": kept.verdict.label,
             "objectives": MetadataValue.md(table(["objective", "verdict", "seen"], rows)),
             "deployment": now.body["deployment"],
             "requests": counts.requests if counts else 0,
-        }
+        },
     )
 
 

@@ -1,18 +1,19 @@
 """Approvals in and out of the ledger. Who may approve is read from the platform's own checkout, never from the
 revision under review."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
 from llmops_assets.operations.identity import APPROVER_KEY, former_signers
 from llmops_assets.release import Release
-from llmops_core.approval import APPROVAL_NAMESPACE, Approval, ApprovalPolicy, Statement, Subject
+from llmops_core.approval import APPROVAL_NAMESPACE, Approval, ApprovalPolicy, Statement, Subject, judge
 from llmops_core.approvers import load_approvers
 from llmops_core.errors import EnvironmentLacks, GateRefused, IntegrityError
 from llmops_core.promotion import require
 from llmops_core.settings import Role, Settings
+from llmops_core.verdict import Finding
 from resources.wiring import Platform
 
 ENVIRONMENT = "production"
@@ -43,6 +44,14 @@ def policy_of(ruling: Settings, released: Settings) -> ApprovalPolicy:
     more roles, never fewer, and never that its author may approve."""
     roles = dict.fromkeys((*ruling.approvals.required, *released.approvals.required))
     return ApprovalPolicy(roles=tuple(roles), forbid_self_approval=not ruling.approvals.sign_locally)
+
+
+def findings_of(release: Release, subject: Subject, approvals: Sequence[Approval]) -> list[Finding]:
+    """What the environment's policy says of these approvals at this moment."""
+    platform = release.platform
+    policy = policy_of(platform.settings, release.inputs.production)
+    author = platform.source.commit(release.revision).email
+    return judge(policy, trusted_roles(platform), approvals, subject, author, datetime.now(UTC))
 
 
 def sign(platform: Platform, statement: Statement, key: Path) -> Approval:

@@ -7,7 +7,6 @@ from llmops_assets.checks.gates import gates
 from llmops_assets.definitions import STORY
 from llmops_assets.operations.overview import overview
 from llmops_assets.operations.planning import plan_release
-from llmops_assets.partitions import models
 from tests.fakes.http_gateway import Behaviour
 from tests.fakes.platform_doors import Turn, World
 
@@ -72,7 +71,3 @@ def test_a_failed_canary_was_shown_as_passed(candidate: World) -> None:
     candidate.gateway.behaviours["tiny-production-v2"] = Behaviour(status=500)
     candidate.materialize("canary")
     assert not _checked(candidate, "canary").passed
-
-
-def test_a_check_without_partitions_froze_every_model() -> None:
-    assert all(spec.partitions_def == models for gate in gates for spec in gate.check_specs)

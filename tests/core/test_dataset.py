@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from llmops_core import dataset
 from llmops_core.dataset import LENGTH_EDGES, Curation, CurationPolicy
 from llmops_core.errors import InputError
+from llmops_core.verdict import Verdict
 
 POLICY = CurationPolicy(training_files=frozenset({"train.jsonl"}))
 REPORTING = CurationPolicy(training_files=frozenset({"train.jsonl"}), personal_data="report")
@@ -186,3 +187,13 @@ def test_any_bytes_are_rows_or_problems(content):
         assert error.problems
     else:
         assert rows
+
+
+def test_contradictions_were_not_judged_or_named():
+    twice = lines(row("a", "one"), row("b", "two"), row("a", "three"))
+    report = json.loads(json.dumps(curate({"train.jsonl": twice}, POLICY).report.as_dict()))
+    finding = dataset.judge_conflicts(report)
+    assert finding.verdict is Verdict.FAILED and "train.jsonl lines 1, 3" in finding.reason
+    sound = curate({"train.jsonl": lines(row("a"))}, POLICY).report.as_dict()
+    assert dataset.judge_conflicts(sound).verdict is Verdict.PASSED
+    assert dataset.judge_conflicts({}).verdict is Verdict.ERROR

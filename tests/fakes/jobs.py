@@ -11,14 +11,15 @@ from resources.jobs import Job, Jobs, Progress
 
 
 class FakeJobs(Jobs):
-    """`fails` holds errors that the next jobs of a recipe raise, in order; `right` is the share of right answers.
-    `configs` has the newest configuration of each recipe."""
+    """`fails` holds errors that the next jobs of a recipe raise, in order; `right` is the share of right answers,
+    `diverged_at_step` what trainings report. `configs` has the newest configuration of each recipe."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
         self.configs: dict[str, Any] = {}
         self.fails: dict[str, list[Exception]] = {}
         self.right = 1.0
+        self.diverged_at_step: int | None = None
 
     def run(self, job: Job, context: Any, on_progress: Callable[[Progress], None]) -> None:
         self.ran.append(job.recipe)
@@ -29,18 +30,22 @@ class FakeJobs(Jobs):
         out.mkdir(parents=True)
         config = json.dumps(job.config, indent=1).encode()
         self.configs[job.recipe] = json.loads(config)
-        made = {"pretrain": _trained, "finetune": _trained, "package": _packaged}.get(job.recipe)
-        if made is not None:
-            made(out, config)
+        if job.recipe in ("pretrain", "finetune"):
+            _trained(out, config, self.diverged_at_step)
+        elif job.recipe == "package":
+            _packaged(out, config)
         else:
             _evaluated(out, json.loads(config), job.inputs["data"], self.right)
 
 
-def _trained(out: Path, config: bytes) -> None:
+def _trained(out: Path, config: bytes, diverged_at_step: int | None) -> None:
     """Weights that follow from the configuration alone, as training with a seed does."""
     (out / "model.safetensors").write_bytes(hashlib.sha256(config).digest())
+    if json.loads(config).get("method") == "none":
+        (out / "report.json").write_text(json.dumps({"method": "none", "loss_curve": [], "seconds": 0.0}))
+        return
     report = {"loss_curve": [[0, 4.0], [1, 0.5]], "final_loss": 0.5, "parameters": 7, "tokens_per_second": 9.0}
-    (out / "report.json").write_text(json.dumps({**report, "seconds": 1.0}))
+    (out / "report.json").write_text(json.dumps({**report, "diverged_at_step": diverged_at_step, "seconds": 1.0}))
 
 
 def _packaged(out: Path, config: bytes) -> None:
