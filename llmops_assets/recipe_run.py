@@ -1,6 +1,7 @@
 """Running a recipe inside a stage: what it is given, what it needs and costs, and where its progress is told."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from llmops_assets.step import Step
 from llmops_core.cost import SPENT, Spent, over_budget
 from llmops_core.errors import GateRefused
 from llmops_core.job_manifest import Needs
+from resources.gpu_pool import gpus_held
 from resources.jobs import Asked, Job, Progress
 
 WITHOUT_GPU = ("package",)  # it converts files
@@ -25,7 +27,7 @@ def run_recipe(
     """Runs `python -m recipes.<recipe>` from the pinned revision's code; returns the folder it wrote.
 
     Each folder of `inputs` is given to it by its name: {"data": folder} becomes --data FOLDER. Raises GateRefused when
-    the month's budget is spent.
+    the month's budget is spent. A job that needs GPUs waits until the environment has them free.
     """
 
     def write_down(spent: Spent) -> None:
@@ -40,7 +42,12 @@ def run_recipe(
 
     _refuse_over_budget(step)
     asked = Asked(step.release.model, step.name, step.fingerprint)
-    job = Job(recipe, config, inputs, step.code(), folder, asked, _needs(step, recipe), on_spent=write_down)
+    needs, capacity = _needs(step, recipe), step.platform.settings.capacity
+
+    def admitted(goes: bool) -> AbstractContextManager[None]:
+        return gpus_held(step.context, step.name, needs.gpu_count, capacity.gpu_count, goes)
+
+    job = Job(recipe, config, inputs, step.code(), folder, asked, needs, on_spent=write_down, admitted=admitted)
     step.platform.jobs.run(job, step.context, on_progress)
     return job.out
 

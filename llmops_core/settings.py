@@ -59,7 +59,7 @@ class ServingPlace(Strict):
 class Capacity(Strict):
     """What one replica may have here at most."""
 
-    gpu_count: int = Field(default=0, ge=0, le=1024, description="GPUs.")
+    gpu_count: int = Field(default=0, ge=0, le=1024, description="GPUs; jobs hold no more at once, all together.")
     gpu_type: Label | None = Field(default=None, description="Kind of the GPUs, such as a100.")
     memory_gb: float = Field(gt=0, le=65536, description="Main memory in gigabytes.")
     cpu: float = Field(gt=0, le=4096, description="Processor cores.")
@@ -181,6 +181,9 @@ class Settings(Strict):
     jobs: JobsPlace = Field(
         default=LocalJobsPlace(kind="local"), description="Where training, evaluation and packaging run."
     )
+    executor: Literal["in_process", "k8s_job"] = Field(
+        default="in_process", description="Where a run's steps work: in the run itself, or each in a Kubernetes Job."
+    )
     serving: ServingPlace = Field(description="Where model servers run.")
     capacity: Capacity = Field(description="What one replica may have here.")
     replicas: Replicas = Field(default=Replicas(), description="How many servers of a version run.")
@@ -214,6 +217,11 @@ def _violations_of(settings: Settings) -> Iterator[Violation]:
     if isinstance(jobs, ClusterJobsPlace) and wanted is not None and wanted not in jobs.gpus:
         message = f"capacity grants {wanted} GPUs, but nothing says on which nodes they are; add them"
         yield Violation(("jobs", "gpus"), sorted(jobs.gpus), f"a mapping with the key {wanted}", message)
+    if settings.executor == "k8s_job":
+        for part in ("ledger", "dagster", "mlflow", "artifacts"):
+            if getattr(settings.platform, part) is None:
+                message = "steps in pods of their own share no folder; say where they find it"
+                yield Violation(("platform", part), None, "a place that every pod reaches", message)
     yield from names_taken_twice(settings.arrivals)
     yield from violations(settings.repositories, settings.branch)
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -60,6 +60,8 @@ class Job:
     needs: Needs = field(default_factory=Needs)
     environment: Mapping[str, str] = field(default_factory=dict)
     on_spent: Callable[[Spent], None] = lambda spent: None  # each attempt's bill; perhaps the same again
+    # entered while it runs, with whether it went on before; waits for what it needs
+    admitted: Callable[[bool], AbstractContextManager[None]] = lambda goes: nullcontext()
 
     @property
     def out(self) -> Path:
@@ -96,6 +98,7 @@ class LocalJobs(Jobs):
 
         reader = _ProgressReader(str(job.work / f"{job.recipe}.messages"), tell)
         with (
+            job.admitted(False),
             open_pipes_session(context, PipesTempFileContextInjector(), reader) as session,
             log.open("ab") as output,
         ):

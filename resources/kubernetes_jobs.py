@@ -79,11 +79,12 @@ class KubernetesJobs(Jobs):
     def run_for(self, job: Job, run: WaitingRun, on_progress: Callable[[Progress], None]) -> None:
         work = self._sent(job, run)
         self._bill(work)
-        while (result := work.records.result()) is None:
-            attempt = self._patiently(lambda: self._opened(work))
-            end = self._followed(work, attempt, on_progress)
-            self._bill(work)
-            self._act(work, attempt, end)
+        with job.admitted(self._patiently(lambda: self._goes(work))):
+            while (result := work.records.result()) is None:
+                attempt = self._patiently(lambda: self._opened(work))
+                end = self._followed(work, attempt, on_progress)
+                self._bill(work)
+                self._act(work, attempt, end)
         self._patiently(lambda: self._caught_up(work, result, on_progress))
         take_out(work.store.fetch(OUTPUT, result["folder"]), job.out)
 
@@ -114,6 +115,11 @@ class KubernetesJobs(Jobs):
         identity = identify(asked.model, asked.stage, job.recipe, asked.fingerprint, order)
         code = store.send_code(job.code, job.work / "code")
         return _Work(job, identity, store, store.job(identity.fingerprint), code, inputs, run)
+
+    def _goes(self, work: _Work) -> bool:
+        """Whether this work was begun and has no end yet, or is done: it needs nothing that it has not got."""
+        past = work.records.attempts()
+        return work.records.result() is not None or bool(past and past[-1].end is None)
 
     def _opened(self, work: _Work) -> Attempt:
         """The attempt to follow, with a Job in the cluster: the newest that has no end yet, or a new one."""

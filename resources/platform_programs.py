@@ -73,9 +73,15 @@ def write_dagster_instance(home: Home, places: Places = NOWHERE_ELSE) -> None:
                 "tag_concurrency_limits": [
                     {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
                 ],
-            }
+            },
+            "pools": {"granularity": "op"},  # resources/gpu_pool.py
         },
-        "run_monitoring": {"enabled": True, "start_timeout_seconds": 120, "poll_interval_seconds": 10},
+        "run_monitoring": {
+            "enabled": True,
+            "start_timeout_seconds": 120,
+            "poll_interval_seconds": 10,
+            "free_slots_after_run_end_seconds": 30,  # GPUs that a killed run held
+        },
         "retention": {
             "sensor": {"purge_after_days": TICK_RETENTION_DAYS},
             "schedule": {"purge_after_days": TICK_RETENTION_DAYS},

@@ -39,6 +39,7 @@ def test_a_job_left_no_result_or_was_not_heard(world: World) -> None:
     assert [each["done"] for each in ran.progress] == [1, 2] and ran.progress[0]["loss"] == 0.5
     assert ran.events_with("said over pipes") and ran.events_with("speaks 2/2, loss 0.5")
     (ran.out / "deep" / "rows.txt").write_text("may be changed")
+    assert world.admissions == ["begins", "ends"]
 
 
 def test_an_error_of_the_input_was_tried_again(world: World) -> None:

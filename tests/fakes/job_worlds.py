@@ -95,6 +95,7 @@ class World:
         (self.data / "rows.txt").write_text("a row\n")
         self._runs = 0
         self.spent: list[Spent] = []
+        self.admissions: list[str] = []
 
     def door(self) -> Jobs:
         return LocalJobs()
@@ -104,8 +105,14 @@ class World:
         return Job(
             recipe, config or {"times": 2}, {"data": self.data}, self.code, work, asked, Needs(0.5, 0.1, **needs),
             {"OWN": "variable"},
-            self.spent.append,
+            self.spent.append, self._admitted,
         )  # fmt: skip
+
+    @contextmanager
+    def _admitted(self, goes: bool) -> Iterator[None]:
+        self.admissions.append("goes" if goes else "begins")
+        yield
+        self.admissions.append("ends")
 
     def run(self, recipe: str, door: Jobs | None = None, tags: Mapping[str, str] | None = None, **config: Any) -> Ran:
         self._runs += 1

@@ -213,6 +213,15 @@ def test_a_new_run_started_another_job_beside_one_that_goes_on(world: ClusterWor
     assert job["metadata"]["labels"][RUN_LABEL] == "second"
 
 
+def test_a_job_that_goes_on_waited_for_gpus_that_it_has(world: ClusterWorld) -> None:
+    first = world.following(on_progress=dies)
+    world.pod().reports(1, 3)
+    first.ended()
+    assert world.admissions == ["begins"]
+    assert succeeded(finished(world, 1, world.following(run="second")))
+    assert world.admissions[1:] == ["goes", "ends"]
+
+
 def test_a_new_run_was_given_the_old_failure(world: ClusterWorld) -> None:
     first = world.following(on_progress=dies)
     pod = world.pod()
