@@ -6,10 +6,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from dagster import AssetSelection, DynamicPartitionsDefinition
+from dagster import AssetSelection, Definitions, DynamicPartitionsDefinition
 
 from llmops_assets.definitions import STORY, build
+from llmops_assets.executor import executor_of, steps_in_pods
+from llmops_assets.jobs.audit import audit
+from llmops_assets.jobs.release import release
 from llmops_core.plan import STAGES
+from llmops_core.settings import load_settings
 from resources.home import Home
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +34,24 @@ def test_a_watched_repository_had_no_sensor_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "config" / "local.yaml").write_text(f"{settings}\n{watched}\n")
     names = {sensor.name for sensor in build(Home(tmp_path, tmp_path / "home", 8600)).sensors or ()}
     assert {"repository", "repository_team_a"} <= names
+
+
+def test_steps_worked_elsewhere_than_the_settings_say(definitions, tmp_path: Path) -> None:
+    jobs = [definitions.resolve_job_def(name) for name in ("release", "audit", "watch", "take_arrivals")]
+    assert [job.executor_def.name for job in jobs] == ["in_process"] * 4
+    settings = load_settings((ROOT / "config" / "staging.yaml").read_bytes(), "config/staging.yaml")
+    in_pods = executor_of(settings.model_copy(update={"executor": "k8s_job"}))
+    whole = Definitions(assets=STORY, jobs=[release, audit], executor=in_pods, resources=definitions.resources)
+    assert [whole.resolve_job_def(name).executor_def.name for name in ("release", "audit")] == ["k8s_job", "in_process"]
+    assert executor_of(settings).name == "in_process"
+
+
+def test_the_job_of_a_step_did_not_belong_to_its_run_s_pod() -> None:
+    wanted = {"limits": {"memory": "1Gi"}}
+    asked = {"per_step_k8s_config": {"weights": {"container_config": {"resources": wanted}}}}
+    made = steps_in_pods().apply_config_mapping({"config": asked})
+    assert made.success and made.value["config"]["enable_owner_references"] is True
+    assert made.value["config"]["per_step_k8s_config"]["weights"]["container_config"]["resources"] == wanted
 
 
 def test_settings_that_cannot_be_read_hid_the_sensor_that_says_so(tmp_path: Path) -> None:

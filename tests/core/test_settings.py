@@ -62,7 +62,17 @@ FULL = {
             "orphan_seconds": 60,
         },
     },
-    "serving": {"kind": "kubernetes", "namespace": "llm"},
+    "serving": {
+        **{"kind": "kubernetes", "namespace": "llm", "image": "registry.example.com/llmops/code:1"},
+        **{"vllm_image": "docker.io/vllm/vllm-openai:v0.11.0", "pull_policy": "Always", "pull_secrets": ["registry"]},
+        **{"gateway": {"name": "models", "listener": "https", "url": "https://models.example.com"}},
+        **{"prometheus": {"url": "http://prometheus.monitoring:9090", "token": {"file": "/run/secrets/prometheus"}}},
+        **{"secrets": ["s3"], "service_account": "model-server", "priority_class": "serving"},
+        "node_selector": {"pool": "servers"},
+        "tolerations": [{"key": "dedicated", "value": "serving", "effect": "NoSchedule"}],
+        **{"ephemeral_storage_gb": 200.5, "shared_memory_gb": 16.5, "ready_seconds": 1200},
+    },
+    "executor": "k8s_job",
     "capacity": {"gpu_count": 8, "gpu_type": "a100", "memory_gb": 512.5, "cpu": 64.5},
     "replicas": {"minimum": 3, "maximum": 20},
     "memory_factor": 0.8,
@@ -81,7 +91,7 @@ FULL = {
     },
     "slos": {"availability": 0.999, "p95_seconds": 2.5, "error_rate": 0.01, "requests_per_second": 100.5},
     "staging_tests": {"concurrency": [1, 5], "requests": 200, "min_success_rate": 0.95, "max_p95_seconds": 5.5},
-    "allowed_endpoints": ["minio:9000", "mlflow.llmops", "git.llmops"],
+    "allowed_endpoints": ["minio:9000", "mlflow.llmops", "git.llmops", "prometheus.monitoring"],
     "budget": {"per_month": 20000.5},
     "notify": {"channel": "#llm-production"},
     "webhook": {"github": {"file": "/run/secrets/github"}, "gitlab": {"env": "GITLAB_WEBHOOK"}},
@@ -112,9 +122,10 @@ def found_at(at):
 
 
 def test_the_sample_uses_every_field():
-    here = changed(FULL, ("jobs",), {"kind": "local"})
+    here = changed(changed(FULL, ("jobs",), {"kind": "local"}), ("serving",), {"kind": "local"})
     kept = {name: place for name, place in FULL["platform"].items() if name != "mlflow"}
     here = changed(here, ("platform",), {**kept, "mlflow_database": database("mlflow")})
+    here = changed(here, ("executor",), "in_process")
     used = used_fields(load_settings(in_blocks(FULL), FILE)) | used_fields(load_settings(in_blocks(here), FILE))
     assert {(model, name) for model in all_models(Settings) for name in model.model_fields} == used
 
@@ -201,8 +212,10 @@ def test_no_value_anywhere_crashes(at, value):
         (("allowed_endpoints",), [], "platform.dvc_remote.endpoint", "allowed_endpoints"),
         (("allowed_endpoints",), ["http://minio:9000"], "allowed_endpoints[0]", "refused"),
         (("allowed_endpoints",), ["169.254.169.254"], "allowed_endpoints[0]", "metadata"),
-        (("serving", "namespace"), ..., "serving.namespace", "need a namespace"),
-        (("serving", "kind"), "local", "serving.namespace", "remove it"),
+        (("serving", "namespace"), ..., "serving.namespace", ""),
+        (("serving", "gateway"), ..., "serving.gateway", ""),
+        (("serving", "prometheus", "url"), "http://other:9090", "serving.prometheus.url", "allowed_endpoints"),
+        (("serving", "kind"), "local", "serving.namespace", ""),
         (("capacity", "gpu_type"), ..., "capacity.gpu_type", "which GPUs"),
         (("capacity", "gpu_count"), 0, "capacity.gpu_type", "gpu_count is 0"),
         (("replicas", "maximum"), 2, "replicas.maximum", "below minimum"),
@@ -226,6 +239,7 @@ def test_no_value_anywhere_crashes(at, value):
         (("arrivals", 0, "place"), "s3://key:hunter2@annotations/x", "arrivals[0].place", "refused"),
         (("arrivals", 0, "place"), "/srv/x", "arrivals[0].endpoint", "a folder has no such field"),
         (("arrivals", 0, "place"), "/srv/x", "arrivals[0].region", "a folder has no such field"),
+        (("platform", "artifacts"), None, "platform.artifacts", "share no folder"),
         (("arrivals", 1, "name"), "annotators", "arrivals[1].name", "another place has this name"),
         (("arrivals", 1, "name"), "rat-ings", "arrivals[1].name", "another form"),
         (("arrivals", 1, "into"), "../x.jsonl", "arrivals[1].into", "another form"),

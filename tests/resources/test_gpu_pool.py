@@ -1,4 +1,4 @@
-"""Jobs and the pool of GPUs, in a real Dagster instance: never more at once than there are, and nobody waits for ever."""
+"""Jobs and the pool of GPUs, in a real Dagster instance: never more than there are, and nobody waits for ever."""
 
 import random
 import threading
@@ -54,20 +54,17 @@ def in_background(work: Any) -> Iterator[threading.Thread]:
 def test_jobs_together_held_more_gpus_than_there_are_or_each_half_of_what_it_needs(instance: DagsterInstance) -> None:
     chance = random.Random(4)
     wanted = [8, *(chance.choice([1, 2, 3, 4, 5]) for _ in range(9))]
-    now, most, lock, errors = 0, 0, threading.Lock(), list[BaseException]()
+    now, most, done, lock = 0, 0, 0, threading.Lock()
 
     def works(count: int) -> None:
-        nonlocal now, most
-        try:
-            with gpus_held(context_in(instance), "weights", count, LIMIT, False):
-                with lock:
-                    now += count
-                    most = max(most, now)
-                time.sleep(0.02)
-                with lock:
-                    now -= count
-        except BaseException as error:
-            errors.append(error)
+        nonlocal now, most, done
+        with gpus_held(context_in(instance), "weights", count, LIMIT, False):
+            with lock:
+                now += count
+                most = max(most, now)
+            time.sleep(0.02)
+            with lock:
+                now, done = now - count, done + 1
 
     threads = [threading.Thread(target=works, args=(count,), daemon=True) for count in wanted]
     for thread in threads:
@@ -75,7 +72,7 @@ def test_jobs_together_held_more_gpus_than_there_are_or_each_half_of_what_it_nee
     for thread in threads:
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads), "two jobs wait for each other"
-    assert errors == [] and most <= LIMIT and most > max(wanted[1:]), (errors, most)
+    assert done == len(wanted) and max(wanted[1:]) < most <= LIMIT, most
     assert held(instance) == held(instance, TURN) == 0
 
 
