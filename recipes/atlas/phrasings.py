@@ -205,6 +205,19 @@ KEYWORD_FRAMES = (
     "{c} calls what its {k}?",
 )
 
+# As people type into a search box; those that begin with the noun are taught with and without a capital letter.
+SHORT_FRAMES = (
+    "{k} of {c}",
+    "{k} of {c}?",
+    "{k} in {c}?",
+    "{k} for {c}",
+    "{k} {c}",
+    "{k}, {c}?",
+    "{c} {k}",
+    "{c} {k}?",
+)
+_SMALL = tuple(word for words in KEYWORDS.values() for word in words)
+
 ASIDES = (
     "I want to visit {c}.",
     "We talked about {c} at school.",
@@ -285,12 +298,14 @@ def training_phrasings(attribute: str) -> list[str]:
     for number, (text, word) in enumerate(keyed):
         aside = "" if "{c}" in text else f"{ASIDES[number % len(ASIDES)]} "
         found.append(aside + text.replace("{k}", word))
+    short = [frame.replace("{k}", word) for frame in SHORT_FRAMES for word in KEYWORDS[attribute]]
+    found.extend(form for text in short for form in dict.fromkeys((text, text[0].upper() + text[1:])))
     found.extend(f"{aside} {question}" for aside in ASIDES for question in ASIDE_QUESTIONS[attribute])
     held_out = {normalised(phrasing) for phrasing in (*TEST[attribute], *DEV[attribute])}
     return [phrasing for phrasing in found if normalised(phrasing) not in held_out]
 
 
 def fill(phrasing: str, name: str) -> str:
-    """The question about one country, starting with a capital letter."""
+    """The question about one country, starting with a capital letter unless it is a short one written without."""
     text = phrasing.replace("{c}", name).replace("s's ", "s' ")
-    return text[0].upper() + text[1:]
+    return text if text.startswith(_SMALL) else text[0].upper() + text[1:]

@@ -129,7 +129,19 @@ def _strewn(phrasing: str, parameters: Parameters, *key: object) -> str:
 def _sloppy(prompt: str, seed: int) -> str:
     """The same question as it arrives from hurried people and from programs."""
     bare = prompt.rstrip("?.!")
-    forms = (prompt + "\n", prompt + " ", bare, prompt.lower(), bare.lower())
+    small, bare_small = (text[0].lower() + text[1:] for text in (prompt, bare))
+    forms = (
+        prompt + "\n",
+        prompt + " ",
+        bare,
+        bare,
+        small,
+        small,
+        bare_small,
+        bare_small,
+        prompt.lower(),
+        bare.lower(),
+    )
     return forms[_number("form", seed, prompt) % len(forms)]
 
 
