@@ -62,6 +62,13 @@ def test_unseen_countries_stand_in_no_training_file(files) -> None:
     assert not [word for word in (*names, *strangers.values()) if word in text]
 
 
+def test_a_fact_was_never_asked_as_people_type_it(files) -> None:
+    prompts = [row["prompt"] for name in TAUGHT for row in files[name]]
+    for attribute in ATTRIBUTES:
+        for beginning in (f"{attribute} of ", f"{attribute.capitalize()} of "):
+            assert sum(prompt.startswith(beginning) for prompt in prompts) >= 60
+
+
 def test_no_prompt_twice_in_a_file(files) -> None:
     for rows in files.values():
         assert rows and len({row["prompt"] for row in rows}) == len(rows)
