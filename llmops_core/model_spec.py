@@ -50,7 +50,7 @@ class Suite(Strict):
     name: Label = Field(description="Name of the suite; unique in the model.")
     data: FileName = Field(description="File under data.path with the rows to ask.")
     metric: Literal["exact_match"] = Field(default="exact_match", description="How answers are scored.")
-    minimum: float = Field(ge=0, le=1, description="The score that the candidate must reach.")
+    minimum: float = Field(gt=0, le=1, description="The score that the candidate must reach.")
 
 
 class Evaluation(Strict):
@@ -58,7 +58,7 @@ class Evaluation(Strict):
 
     suites: Listing[Suite] = Field(min_length=1, max_length=100, description="The tests; every one must pass.")
     max_regression: float = Field(
-        default=0.02, ge=0, le=1, description="How far a suite's score may fall below the production model's."
+        default=0.02, ge=0, lt=1, description="How far a suite's score may fall below the production model's."
     )
 
     @model_validator(mode="after")

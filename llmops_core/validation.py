@@ -208,6 +208,20 @@ def _untracked(spec: ModelSpec, document: Document, file: str, is_tracked: Calla
             expected = "a path that a .dvc file or dvc.lock pins"
             message = f"DVC tracks nothing there; run `dvc add {path}` or `dvc repro`, and commit the pointer"
             yield at_line(document, file, location, path, expected, message)
+    if is_tracked(spec.data.path):
+        for location, name in _named_files(spec):
+            if not is_tracked(f"{spec.data.path}/{name}"):
+                message = f"DVC tracks no such file in {spec.data.path}; name one that is there, or add it and commit"
+                yield at_line(document, file, location, name, "a file that DVC tracks", message)
+
+
+def _named_files(spec: ModelSpec) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """(field, file below data.path) of every file that the spec names."""
+    one = isinstance(spec.training.train, str)
+    yield from ((("training", "train", *(() if one else (i,))), name) for i, name in enumerate(spec.training.files))
+    if isinstance(spec.source, LocalSource) and spec.source.pretrain is not None:
+        yield ("source", "pretrain", "data"), spec.source.pretrain.data
+    yield from ((("evaluation", "suites", i, "data"), suite.data) for i, suite in enumerate(spec.evaluation.suites))
 
 
 def _dependencies(document: Document) -> list[str | None]:
