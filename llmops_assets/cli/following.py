@@ -1,10 +1,10 @@
 """A release from the command line: launch it (or join the one that runs), follow it, and say how it ended."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from llmops_assets.cli.dagster_client import FINISHED, DagsterClient, Event
+from llmops_assets.cli.dagster_client import FINISHED, DagsterClient
+from llmops_assets.cli.telling import Say, Telling
 from llmops_assets.deploying import serving_now
 from llmops_assets.operations.changes import request
 from llmops_assets.operations.overview import why_silent
@@ -19,8 +19,6 @@ from resources.wiring import Platform
 JOB, BY = "release", "llmops"
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
-
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -46,12 +44,13 @@ def release_model(platform: Platform, model: str, revision: str, say: Say) -> Ou
     client = DagsterClient(platform.home.dagster_url)
     run_id, joined = _run(client, release)
     say(f"run {run_id}: {platform.home.dagster_url}/runs/{run_id}")
-    seconds = follow(client, run_id, say)
+    usual = {fact.subject: fact.body["seconds"] for fact in platform.ledger.facts(model) if fact.kind == "produced"}
+    seconds = follow(client, run_id, Telling(say, usual))
     if joined and not _reached(release):  # it began before this command, perhaps with code that was killed since
         say("the run that was under way did not get there; starting another")
         run_id, _ = _run(client, release)
         say(f"run {run_id}: {platform.home.dagster_url}/runs/{run_id}")
-        seconds = follow(client, run_id, say)
+        seconds = follow(client, run_id, Telling(say, usual))
     reached = _reached(release)
     reason = "" if reached else _reason(release, client.run_status(run_id))
     return Outcome(model, revision, reached, reason, run_id, seconds)
@@ -67,14 +66,12 @@ def resolve(platform: Platform, model: str, revision: str | None) -> str:
     return found
 
 
-def follow(client: DagsterClient, run_id: str, say: Say) -> dict[str, float]:
-    """Says every line of the run's log until the run has ended; returns {step: seconds}.
+def follow(client: DagsterClient, run_id: str, telling: Telling) -> dict[str, float]:
+    """Tells the run's log until the run has ended; returns {step: seconds}.
 
     A webserver that restarts meanwhile is waited for, since the run goes on without it.
     """
     cursor: str | None = None
-    begun: dict[str, float] = {}
-    seconds: dict[str, float] = {}
     unreachable_since: float | None = None
     while True:
         try:
@@ -88,22 +85,11 @@ def follow(client: DagsterClient, run_id: str, say: Say) -> dict[str, float]:
             continue
         unreachable_since = None
         for event in events:
-            _tell(event, begun, seconds, say)
+            telling.event(event)
         if status in FINISHED and not events:
-            return seconds
+            return telling.step_seconds
+        telling.wait()
         time.sleep(POLL_SECONDS)
-
-
-def _tell(event: Event, begun: dict[str, float], seconds: dict[str, float], say: Say) -> None:
-    if event.kind == "ExecutionStepStartEvent":
-        begun[event.step] = event.seconds
-        say(f"{event.step} …")
-    elif event.kind in ("ExecutionStepSuccessEvent", "ExecutionStepFailureEvent"):
-        seconds[event.step] = event.seconds - begun.get(event.step, event.seconds)
-        ended = "done" if event.kind == "ExecutionStepSuccessEvent" else "FAILED"
-        say(f"{event.step} {ended} after {seconds[event.step]:.1f} s")
-    elif event.kind == "LogMessageEvent" and not event.message.startswith("[pipes]"):
-        say(f"  {event.step}: {event.message}")
 
 
 def _run(client: DagsterClient, release: Release) -> tuple[str, bool]:
