@@ -34,10 +34,13 @@ A rate between the limit and the intolerable one can go either way; that it also
 the step keeps most of those out. A candidate whose true rate is close to its limit may run out of time.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
+
+from llmops_core.fields import Violation, refuse
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=0, strict=True)]
@@ -87,10 +90,18 @@ class CanaryPolicy(BaseModel):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if any(later <= earlier for earlier, later in zip(self.steps_percent, self.steps_percent[1:], strict=False)):
-            raise ValueError(f"steps_percent must rise from step to step, not {list(self.steps_percent)}")
-        if self.immediate_error_rate <= self.max_error_rate:
-            raise ValueError("immediate_error_rate must be above max_error_rate")
-        if self.immediate_slow_rate <= self.max_slow_rate:
-            raise ValueError("immediate_slow_rate must be above max_slow_rate")
+        refuse(_violations(self))
         return self
+
+
+def _violations(policy: CanaryPolicy) -> Iterator[Violation]:
+    steps = policy.steps_percent
+    for index in range(1, len(steps)):
+        if steps[index] <= steps[index - 1]:
+            message = "the shares must rise from step to step; raise this one, or remove it"
+            yield Violation(("steps_percent", index), steps[index], f"more than {steps[index - 1]}", message)
+    for bad in ("error", "slow"):
+        least, seen = getattr(policy, f"max_{bad}_rate"), getattr(policy, f"immediate_{bad}_rate")
+        if seen <= least:
+            message = f"what ends a canary at once must be above max_{bad}_rate; raise it"
+            yield Violation((f"immediate_{bad}_rate",), seen, f"more than {least:g}", message)
