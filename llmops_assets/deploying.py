@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmops_core.errors import EnvironmentLacks
+from llmops_core.errors import EnvironmentLacks, IntegrityError
 from llmops_core.facts import Fact, latest
+from llmops_core.route_manifest import base_path
 from llmops_core.routing import Deployment, Environment, Route, RouteTable, Share
-from resources.serving import DeploymentPlan
+from llmops_core.serving_plan import DeploymentPlan
+from llmops_core.serving_settings import LocalServingPlace
 from resources.wiring import Platform
 
 if TYPE_CHECKING:
@@ -23,35 +25,61 @@ READY_LIMIT_SECONDS = 120.0
 
 def public_url(platform: Platform, model: str, environment: Environment) -> str:
     """Where clients reach a model; OpenAI's paths start below it."""
-    prefix = "" if environment == "production" else f"/{environment}"
-    return f"{platform.home.gateway_url}{prefix}/models/{model}"
+    return f"{platform.gateway_url}{base_path(model, environment)}"
 
 
 def deploy(step: "Step", environment: Environment) -> Deployment:
     """Starts this release's server for an environment (or finds it running) and returns when it can answer."""
     step.refuse_if_retired()
-    release, serving = step.release, step.release.spec.serving
-    if serving.engine != "llama.cpp":
+    platform, place = step.release.platform, step.release.platform.settings.serving
+    plan = _plan(step, environment)
+    deployment = platform.serving.deploy(plan)
+    limit_seconds = READY_LIMIT_SECONDS if isinstance(place, LocalServingPlace) else place.ready_seconds
+    try:
+        platform.serving.wait_ready(deployment, limit_seconds)
+    except (IntegrityError, EnvironmentLacks):
+        if not isinstance(place, LocalServingPlace) and not _is_routed(platform, deployment):
+            platform.serving.retire(deployment.name)  # its GPUs wait for nobody; what it said is in the error
+        raise
+    return deployment
+
+
+def _plan(step: "Step", environment: Environment) -> DeploymentPlan:
+    release, spec = step.release, step.release.spec
+    serving, settings = spec.serving, getattr(release.inputs, environment)
+    here = isinstance(release.platform.settings.serving, LocalServingPlace)
+    if here and serving.engine != "llama.cpp":
         raise EnvironmentLacks(f"{serving.engine} is served on a Kubernetes cluster, which {environment} here has not")
-    version = release.evidence()["registered_version"].body
-    weights = step.artifact("weights")
+    if serving.protocol != "http":
+        raise EnvironmentLacks(f"{environment} routes HTTP only, and {release.model} asks for {serving.protocol}")
+    version, weights = release.evidence()["registered_version"].body, step.artifact("weights")
     fingerprint = release.fingerprints["staging_deployment" if environment == "staging" else "canary"]
-    plan = DeploymentPlan(
+    file = "model.gguf" if serving.engine == "llama.cpp" else "."
+    return DeploymentPlan(
         name=f"{release.model}-{environment}-v{version['version']}-{fingerprint[:8]}",
         model=release.model,
         version=version["version"],
         weights_digest=weights.digest,
-        model_file=weights.path / "model.gguf",
+        # pods fetch the folder by its digest; where that lies in them is theirs to know
+        model_file=weights.path / file if here else Path(file),
         alias=f"{release.model}@{version['version']}",
         context_tokens=serving.context_tokens,
         parallel=serving.parallel,
         timeout_seconds=serving.timeout_seconds,
-        directory=release.platform.home.repository,
-        python=Path(sys.executable),
+        directory=release.platform.home.repository if here else Path(),
+        python=Path(sys.executable) if here else Path("python"),
+        engine=serving.engine,
+        memory_gb=spec.resources.memory_gb * settings.memory_factor,
+        cpu=spec.resources.cpu,
+        gpu_count=spec.resources.gpu_count,
+        gpu_type=spec.resources.gpu_type,
+        replicas=settings.replicas.minimum,
     )
-    deployment = release.platform.serving.deploy(plan)
-    release.platform.serving.wait_ready(deployment, READY_LIMIT_SECONDS)
-    return deployment
+
+
+def _is_routed(platform: Platform, deployment: Deployment) -> bool:
+    shares = (share for each in platform.gateway.current().routes for share in each.shares)
+    return any(share.deployment.name == deployment.name for share in shares)
 
 
 def route(

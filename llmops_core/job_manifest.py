@@ -165,11 +165,14 @@ def _queue(place: ClusterJobsPlace, spec: Manifest) -> dict[str, str]:
 
 
 def _pool(needs: Needs, place: ClusterJobsPlace) -> GpuPool | None:
-    if not needs.gpu_count:
+    return pool_of(needs.gpu_count, needs.gpu_type, place.gpus)
+
+
+def pool_of(count: int, kind: str | None, gpus: Mapping[str, GpuPool]) -> GpuPool | None:
+    """Where so many GPUs of a kind are, None for none of them; of the first kind that there is for any kind."""
+    if not count:
         return None
-    if needs.gpu_type is not None:
-        return place.gpus.get(needs.gpu_type, GpuPool())
-    return next(iter(place.gpus.values()), GpuPool())
+    return gpus.get(kind, GpuPool()) if kind is not None else next(iter(gpus.values()), GpuPool())
 
 
 def _gpus_of_a_pod(needs: Needs, nodes: int) -> int:
@@ -180,7 +183,7 @@ def _pod(attempt: Attempt, place: ClusterJobsPlace, nodes: int) -> Manifest:
     needs = attempt.needs
     pool = _pool(needs, place)
     selector = {**place.node_selector, **(pool.node_selector if pool else {})}
-    borne = [_toleration(each) for each in (*place.tolerations, *(pool.tolerations if pool else ()))]
+    borne = [toleration_of(each) for each in (*place.tolerations, *(pool.tolerations if pool else ()))]
     pod: Manifest = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -195,8 +198,8 @@ def _pod(attempt: Attempt, place: ClusterJobsPlace, nodes: int) -> Manifest:
         },
         "containers": [_container(attempt, place, pool, nodes)],
         "volumes": [
-            {"name": "work", "emptyDir": {"sizeLimit": _quantity(place.ephemeral_storage_gb)}},
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _quantity(place.shared_memory_gb)}},
+            {"name": "work", "emptyDir": {"sizeLimit": quantity(place.ephemeral_storage_gb)}},
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": quantity(place.shared_memory_gb)}},
         ],
     }
     optional: Manifest = {
@@ -214,8 +217,8 @@ def _container(attempt: Attempt, place: ClusterJobsPlace, pool: GpuPool | None, 
     needs = attempt.needs
     size = {
         "cpu": f"{round(needs.cpu * 1000)}m",
-        "memory": _quantity(needs.memory_gb),
-        "ephemeral-storage": _quantity(place.ephemeral_storage_gb),
+        "memory": quantity(needs.memory_gb),
+        "ephemeral-storage": quantity(place.ephemeral_storage_gb),
     }
     if pool is not None:
         size[pool.resource] = str(_gpus_of_a_pod(needs, nodes))
@@ -260,13 +263,15 @@ def _environment(attempt: Attempt, nodes: int) -> list[Manifest]:
     return variables
 
 
-def _toleration(toleration: Toleration) -> Manifest:
+def toleration_of(toleration: Toleration) -> Manifest:
+    """As a pod's specification has it."""
     borne = {"key": toleration.key, "operator": "Exists" if toleration.value is None else "Equal"}
     optional = {"value": toleration.value, "effect": toleration.effect}
     return borne | {name: value for name, value in optional.items() if value is not None}
 
 
-def _quantity(gigabytes: float) -> str:
+def quantity(gigabytes: float) -> str:
+    """Gigabytes as Kubernetes writes them."""
     return f"{round(gigabytes * 1000)}M"
 
 

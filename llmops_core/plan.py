@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from llmops_core.fingerprint import digest_of
 from llmops_core.model_spec import ModelSpec
+from llmops_core.serving_settings import NOT_OF_A_SERVER
 from llmops_core.settings import Settings
 
 # In the order of the story; each asset's fingerprint may use those before it.
@@ -155,8 +156,11 @@ def _selected(inputs: ModelInputs, *names: str) -> dict[str, str]:
 
 
 def _deployed_with(settings: Settings) -> dict[str, Any]:
-    sections = ("serving", "replicas", "memory_factor", "strategy")
-    return {name: value for section in sections for name, value in _settings(section, settings).items()}
+    """What decides the servers; where requests and their counts go does not."""
+    place = settings.serving.model_dump(mode="json", exclude=set(NOT_OF_A_SERVER))
+    sections = ("replicas", "memory_factor", "strategy")
+    others = {name: value for section in sections for name, value in _settings(section, settings).items()}
+    return _flat(f"config/{settings.name}.yaml serving", place) | others
 
 
 def _settings(section: str, settings: Settings) -> dict[str, Any]:

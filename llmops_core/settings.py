@@ -16,10 +16,11 @@ from llmops_core.arrival_settings import WatchedPlace, names_taken_twice
 from llmops_core.canary_policy import CanaryPolicy, Margin, Rate
 from llmops_core.errors import InputError, Problem
 from llmops_core.fields import Label, Listing, RelativePath, Strict, Text, Violation, refuse
-from llmops_core.job_settings import ClusterJobsPlace, JobsPlace, LocalJobsPlace, Namespace
+from llmops_core.job_settings import ClusterJobsPlace, JobsPlace, LocalJobsPlace
 from llmops_core.platform_settings import Places, Webhook
 from llmops_core.problems import problems_of
 from llmops_core.repositories import Branch, WatchedRepository, violations
+from llmops_core.serving_settings import ServingPlace
 from llmops_core.strict_yaml import Document, load
 
 Role = Literal["technical", "security", "business", "executive"]
@@ -35,25 +36,6 @@ def _listed(text: str) -> str:
 
 
 ListedEndpoint = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_listed)]
-
-
-class ServingPlace(Strict):
-    """Where model servers run."""
-
-    kind: Literal["local", "kubernetes"] = Field(description="Processes on this machine, or pods of a cluster.")
-    namespace: Namespace | None = Field(
-        default=None, description="The namespace of the pods; only with kind kubernetes."
-    )
-
-    @model_validator(mode="after")
-    def _namespace_for_cluster(self) -> Self:
-        if self.kind == "kubernetes" and self.namespace is None:
-            message = "pods need a namespace; name it"
-            refuse([Violation(("namespace",), None, "a Kubernetes namespace", message)])
-        if self.kind == "local" and self.namespace is not None:
-            message = "local processes have no namespace; remove it"
-            refuse([Violation(("namespace",), self.namespace, "no such field with kind local", message)])
-        return self
 
 
 class Capacity(Strict):

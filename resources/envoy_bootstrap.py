@@ -9,6 +9,7 @@ Envoy's histograms have bins of two significant digits, and a bucket edge takes 
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS
@@ -48,14 +49,17 @@ def bootstrap(folder: Path, port: int, admin_port: int) -> Json:
             "allow_paths": [{"prefix": "/stats"}, {"exact": "/ready"}],
         },
         "stats_flush_on_admin": True,
-        "stats_config": {"histogram_bucket_settings": [_buckets(STATISTIC_PREFIX), _buckets("cluster.")]},
-        "overload_manager": {"resource_monitors": [_connection_limit()]},
+        "stats_config": {"histogram_bucket_settings": [buckets(STATISTIC_PREFIX), buckets("cluster.")]},
+        "overload_manager": {"resource_monitors": [connection_limit()]},
         "dynamic_resources": {"cds_config": _watched(folder / CLUSTERS_FILE)},
-        "static_resources": {"clusters": [_admin_cluster(admin_port)], "listeners": [_listener(folder, port)]},
+        "static_resources": {
+            "clusters": [cluster_at(ADMIN_CLUSTER, _address(admin_port))],
+            "listeners": [_listener(folder, port)],
+        },
     }
 
 
-def _buckets(prefix: str) -> Json:
+def buckets(prefix: str) -> Json:
     return {"match": {"prefix": prefix}, "buckets": [bucket_milliseconds(edge) for edge in LATENCY_EDGES_SECONDS]}
 
 
@@ -94,18 +98,18 @@ def _connection_manager(folder: Path) -> Json:
                 },
             }
         ],
-        "local_reply_config": {"mappers": [_own_errors()]},
-        "access_log": [{"name": "envoy.access_loggers.stats", "typed_config": _counting()}],
+        "local_reply_config": {"mappers": [own_errors()]},
+        "access_log": [{"name": "envoy.access_loggers.stats", "typed_config": counting()}],
         "http_filters": [
-            _filter("buffer", "buffer.v3.Buffer", {"max_request_bytes": LONGEST_BODY_BYTES}),
-            _filter("json_to_metadata", "json_to_metadata.v3.JsonToMetadata", _model_of_body()),
-            _filter("header_mutation", "header_mutation.v3.HeaderMutation", {}),
-            _filter("router", "router.v3.Router", {}),
+            http_filter("buffer", "buffer.v3.Buffer", {"max_request_bytes": LONGEST_BODY_BYTES}),
+            http_filter("json_to_metadata", "json_to_metadata.v3.JsonToMetadata", _model_of_body()),
+            http_filter("header_mutation", "header_mutation.v3.HeaderMutation", {}),
+            http_filter("router", "router.v3.Router", {}),
         ],
     }
 
 
-def _own_errors() -> Json:
+def own_errors() -> Json:
     """Errors that the proxy makes itself (timeouts, broken connections, long bodies) in the shape of OpenAI's."""
     too_long = {"comparison": {"op": "EQ", "value": {"default_value": 413, "runtime_key": "llmops.too_long"}}}
     by_proxy = {"or_filter": {"filters": [{"response_flag_filter": {}}, {"status_code_filter": too_long}]}}
@@ -113,7 +117,7 @@ def _own_errors() -> Json:
     return {"filter": by_proxy, "body_format_override": {"json_format": {"error": error}}}
 
 
-def _filter(name: str, kind: str, options: Json) -> Json:
+def http_filter(name: str, kind: str, options: Json) -> Json:
     return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": f"{_FILTERS}.{kind}", **options}}
 
 
@@ -139,8 +143,9 @@ def _model_of_body() -> Json:
     }
 
 
-def _counting() -> Json:
-    tags = {"deployment": "%UPSTREAM_CLUSTER%", "code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%"}
+def counting(more: Mapping[str, str] | None = None) -> Json:
+    """The access logger that counts; `more` are labels of all its series."""
+    tags = {"deployment": "%UPSTREAM_CLUSTER%", "code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%", **(more or {})}
     listed = [{"name": name, "value_format": value} for name, value in tags.items()]
     return {
         "@type": f"{TYPE}.extensions.access_loggers.stats.v3.Config",
@@ -152,16 +157,17 @@ def _counting() -> Json:
     }
 
 
-def _admin_cluster(admin_port: int) -> Json:
-    endpoint = {"endpoint": {"address": _address(admin_port)}}
+def cluster_at(name: str, address: Json) -> Json:
+    """A cluster of one address, such as Envoy's own page."""
+    endpoint = {"endpoint": {"address": address}}
     return {
-        "name": ADMIN_CLUSTER,
+        "name": name,
         "type": "STATIC",
-        "load_assignment": {"cluster_name": ADMIN_CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
 
 
-def _connection_limit() -> Json:
+def connection_limit() -> Json:
     kind = f"{TYPE}.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
     limit = {"@type": kind, "max_active_downstream_connections": MOST_CONNECTIONS}
     return {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": limit}

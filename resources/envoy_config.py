@@ -68,7 +68,7 @@ def routes(table: RouteTable, instance: str) -> tuple[str, Json]:
     """(version, route configuration). The version is a digest of everything in it, and `/health` answers with it."""
     rules = [*_metrics(), *_environment("staging", table), *_environment("production", table), *_nothing_found()]
     version = digest_of({"instance": instance, "rules": rules})[:24]
-    health = _answer({"path": "/health"}, 200, {"status": "ok", "routes": version})
+    health = direct_answer({"path": "/health"}, 200, {"status": "ok", "routes": version})
     return version, {
         "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
         "name": ROUTES_NAME,
@@ -147,14 +147,16 @@ def _models(listed: list[Route], prefix: str, headers: list[Json]) -> list[Json]
     def matching(**match: Any) -> Json:
         return {**match, **({"headers": headers} if headers else {})}
 
-    rules = [_answer(matching(path=f"{prefix}{path}"), 200, _model_list(listed)) for path in ("/models", "/v1/models")]
+    rules = [
+        direct_answer(matching(path=f"{prefix}{path}"), 200, _model_list(listed)) for path in ("/models", "/v1/models")
+    ]
     for route in listed:
         under = f"{prefix}/models/{route.model}"
-        rules.append(_readiness(matching(path=f"{under}/ready"), route))
+        rules.append(readiness(matching(path=f"{under}/ready"), route))
         rules.append(_to_model(matching(prefix=f"{under}/v1/"), route))
     rules.append(_not_found(matching(prefix=f"{prefix}/models/"), "no such model is served here"))
     ready = matching(path=f"{prefix}/ready")
-    rules.append(_readiness(ready, listed[0]) if listed else _answer(ready, 503, {"status": "no model is served"}))
+    rules.append(readiness(ready, listed[0]) if listed else direct_answer(ready, 503, {"status": "no model is served"}))
     for route in listed:
         named = [_metadata("model", {"string_match": {"exact": route.model}})]
         rules.append(_to_model(matching(prefix=f"{prefix}/v1/", dynamic_metadata=named), route))
@@ -182,7 +184,15 @@ def _to_model(match: Json, route: Route) -> Json:
 
 
 def _weighted(share: Share) -> Json:
-    deployment = share.deployment
+    return {
+        "name": cluster_name(share.deployment.name),
+        "weight": share.weight_percent,
+        "typed_per_filter_config": identity_of(share.deployment),
+    }
+
+
+def identity_of(deployment: Deployment) -> Json:
+    """The filter's options for a way to this deployment: every answer says whose it is, the proxy's own included."""
     values = (deployment.model, deployment.version, deployment.weights_digest)
     mutations = [
         {"append": {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
@@ -192,18 +202,14 @@ def _weighted(share: Share) -> Json:
         "@type": f"{TYPE}.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
         "mutations": {"response_mutations": mutations},
     }
-    return {
-        "name": cluster_name(deployment.name),
-        "weight": share.weight_percent,
-        "typed_per_filter_config": {MUTATION_FILTER: mutation},
-    }
+    return {MUTATION_FILTER: mutation}
 
 
 def _ready_cluster(route: Route) -> str:
     return f"~ready-{route.environment}-{cluster_name(route.model)}"
 
 
-def _readiness(match: Json, route: Route) -> Json:
+def readiness(match: Json, route: Route) -> Json:
     """Ask the route's servers one after another until one says that it is ready."""
     again = {
         "retry_on": "5xx,reset,connect-failure",
@@ -244,10 +250,10 @@ def _not_found(match: Json, message: str) -> Json:
 
 def _error(match: Json, status: int, message: str, code: str, parameter: str | None = None) -> Json:
     error = {"message": message, "type": "invalid_request_error", "param": parameter, "code": code}
-    return _answer(match, status, {"error": error})
+    return direct_answer(match, status, {"error": error})
 
 
-def _answer(match: Json, status: int, body: Json) -> Json:
+def direct_answer(match: Json, status: int, body: Json) -> Json:
     content_type = {"header": {"key": "content-type", "value": "application/json"}}
     return {
         "match": match,

@@ -1,4 +1,4 @@
-"""A thin client of the Kubernetes API: the few verbs that jobs need, on plain mappings, each answer in our words.
+"""A thin client of the Kubernetes API: the verbs that jobs and servers need, on plain mappings, answers in our words.
 
 The vendor's client is used for what is hard (kubeconfig, tokens that expire, certificates) and not for its models: a
 list of 500 pods is read a hundred times faster as JSON. Every write says `fieldValidation=Strict`, because without it
@@ -39,6 +39,9 @@ TRAIN_JOBS = Kind("apis/trainer.kubeflow.org/v1alpha1", "trainjobs")
 PODS = Kind("api/v1", "pods")
 EVENTS = Kind("api/v1", "events")
 SERVICES = Kind("api/v1", "services")
+DEPLOYMENTS = Kind("apis/apps/v1", "deployments")
+DISRUPTION_BUDGETS = Kind("apis/policy/v1", "poddisruptionbudgets")
+HTTP_ROUTES = Kind("apis/gateway.networking.k8s.io/v1", "httproutes")
 
 
 class AlreadyExists(Exception):
@@ -77,10 +80,11 @@ class KubernetesApi:
                 return found, str(metadata.get("resourceVersion", ""))
             asked["continue"] = metadata["continue"]
 
-    def delete(self, kind: Kind, name: str, uid: str, version: str = "") -> bool:
-        """Deletes this very object, and what belongs to it first. False if it is gone, or another by now."""
+    def delete(self, kind: Kind, name: str, uid: str, version: str = "", propagation: str = "Foreground") -> bool:
+        """Deletes this very object, and what belongs to it first (or after it, with propagation Background). False if
+        it is gone, or another by now."""
         conditions = {"uid": uid, **({"resourceVersion": version} if version else {})}
-        body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"}
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         try:
             self._json("DELETE", self._path(kind, name), {}, {**body, "preconditions": conditions})
         except (_NotFound, _Conflict):
@@ -96,6 +100,15 @@ class KubernetesApi:
         except (_NotFound, _Conflict):
             return False
         return True
+
+    def replace(self, kind: Kind, found: Manifest, manifest: Manifest) -> Manifest | None:
+        """Makes the object that was read be this; None if it was changed or deleted since."""
+        version = {"resourceVersion": found["metadata"]["resourceVersion"], "uid": found["metadata"]["uid"]}
+        body = {**manifest, "metadata": {**manifest["metadata"], **version}}
+        try:
+            return self._json("PUT", self._path(kind, body["metadata"]["name"]), {"fieldValidation": "Strict"}, body)
+        except (_NotFound, _Conflict):
+            return None
 
     def watch(self, kind: Kind, selector: str, version: str) -> Iterator[Manifest]:
         """Events after `version`, bookmarks too, until the server ends it. Raises Gone, or TransientError when cut."""
@@ -114,11 +127,14 @@ class KubernetesApi:
             response.release_conn()
             response.close()
 
-    def log(self, pod: str, lines: int) -> str:
-        """The end of what a pod printed; empty when nobody has it any more."""
+    def log(self, pod: str, lines: int, container: str = "", previous: bool = False) -> str:
+        """The end of what a pod printed, or one container of it, or that container before it was started again; empty
+        when nobody has it any more."""
         path = f"{self._path(PODS, pod)}/log"
+        asked = {"tailLines": str(lines), "container": container, "previous": "true" if previous else ""}
         try:
-            response = self._answer("GET", path, {"tailLines": str(lines)}, None, READ_SECONDS)
+            given = {name: value for name, value in asked.items() if value}
+            response = self._answer("GET", path, given, None, READ_SECONDS)
             return response.read().decode(errors="replace")
         except (_NotFound, InputError, TransientError, *_CUT):
             return ""

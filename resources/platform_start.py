@@ -42,8 +42,10 @@ def parts(platform: Platform) -> list[Part]:
     registry = Part(
         "MLflow", "mlflow", home.mlflow_port, home.mlflow_url, lambda: _answers(f"{home.mlflow_url}/health")
     )
+    page = f"{home.gateway_url}/health"
+    gateway = Part("gateway", "gateway", home.gateway_port, home.gateway_url, lambda: _answers(page))
     found = [
-        Part("gateway", "gateway", home.gateway_port, home.gateway_url, lambda: _answers(f"{home.gateway_url}/health")),
+        *([gateway] if _serves_here(platform) else []),
         *([registry] if platform.settings.platform.mlflow is None else []),
         Part("Dagster", "dagster", home.dagster_port, home.dagster_url, lambda: _dagster_loaded(home.dagster_url)),
     ]
@@ -77,8 +79,7 @@ def start(platform: Platform) -> Iterator[str]:
         if not alive:
             platform.processes.stop()  # nothing is left of a start that was refused
         raise
-    models = platform.serving.start() if platform.settings.serving.kind == "local" else []
-    platform.gateway.start(models)
+    models = _started_models(platform)
     _make_dagster_storage(platform, programs[-1].environment)
     for program in programs:
         platform.processes.put(program)
@@ -87,6 +88,20 @@ def start(platform: Platform) -> Iterator[str]:
         yield f"{part.name} answers at {part.url} after {seconds:.0f} s"
     for deployment in models:
         yield _told_of_model(platform, deployment)
+
+
+def _serves_here(platform: Platform) -> bool:
+    return platform.settings.serving.kind == "local"
+
+
+def _started_models(platform: Platform) -> list[Deployment]:
+    """The model servers of this machine, behind its gateway; a cluster keeps its own servers and routes."""
+    if not _serves_here(platform):
+        platform.processes.remove("gateway")
+        return []
+    models = platform.serving.start()
+    platform.gateway.start(models)
+    return models
 
 
 def stop(platform: Platform) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
 from llmops_core.routing import Deployment
+from llmops_core.serving_plan import DeploymentPlan
 from llmops_core.verdict import Finding, Verdict
 from resources.home import HOST
 from resources.machine import is_free
@@ -28,24 +29,6 @@ from resources.publishing import exclusive, publish_json, read_json
 FIRST_PORT, LAST_PORT = 10, 59  # offsets from the platform's port base
 HEALTH_LIMIT_SECONDS = 2.0
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-class DeploymentPlan(BaseModel):
-    """Everything that a server needs to be started. Two equal plans are the same server."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,150}$")
-    model: str
-    version: str
-    weights_digest: str
-    model_file: Path
-    alias: str
-    context_tokens: int = Field(ge=1)
-    parallel: int = Field(ge=1)
-    timeout_seconds: float = Field(gt=0)
-    directory: Path
-    python: Path
 
 
 Described = TypeVar("Described", bound=BaseModel)
@@ -63,7 +46,8 @@ class ServingEngine(ABC):
     @abstractmethod
     def deploy(self, plan: DeploymentPlan) -> Deployment:
         """Start a server and return its address at once; it may still be loading. The same plan again keeps the server
-        as it runs; another plan under the same name replaces it. Raises EnvironmentLacks without a free port."""
+        as it runs; another plan under the same name replaces it. Raises EnvironmentLacks where there is no room for
+        it (a port, an image, a store for the weights)."""
 
     @abstractmethod
     def retire(self, name: str) -> None:
@@ -83,8 +67,8 @@ class ServingEngine(ABC):
 
     @abstractmethod
     def wait_ready(self, deployment: Deployment, timeout_seconds: float) -> None:
-        """Return when the server can answer. Raises TransientError when time is over, IntegrityError when its program
-        has ended and does not come back."""
+        """Return when the server can answer. Raises TransientError when time is over, EnvironmentLacks when it then
+        still has no image or no node, IntegrityError when its program has ended and does not come back."""
 
 
 def llama_command(plan: DeploymentPlan, port: int) -> tuple[str, ...]:

@@ -13,9 +13,11 @@ from llmops_core.arrival_settings import WatchedPlace
 from llmops_core.cursor import rules_with
 from llmops_core.errors import EnvironmentLacks, InputError, Problem
 from llmops_core.fingerprint import digest_of
-from llmops_core.job_settings import LocalJobsPlace
+from llmops_core.job_settings import ClusterJobsPlace, LocalJobsPlace
 from llmops_core.outage import Reach, read_reach
 from llmops_core.repositories import WatchedRepository
+from llmops_core.serving_manifest import WeightStore
+from llmops_core.serving_settings import LocalServingPlace
 from llmops_core.settings import Settings, load_settings
 from llmops_core.touched import data_paths, is_model_yaml
 from resources.arrivals import Place, place_of
@@ -31,6 +33,7 @@ from resources.mirror import Mirror, clone_of
 from resources.object_store import NamedPlace
 from resources.postgres import database_url
 from resources.processes import Processes, SupervisorProcesses
+from resources.prometheus_metrics import PrometheusMetrics
 from resources.publishing import publish_json, read_json
 from resources.recipe_code import RecipeCode
 from resources.s3_artifacts import S3Artifacts
@@ -171,17 +174,39 @@ class Platform:
 
     @cached_property
     def serving(self) -> ServingEngine:
-        if self.settings.serving.kind != "local":
-            raise EnvironmentLacks(f"{self.settings.name} serves on {self.settings.serving.kind}, out of reach")
-        return LocalServing(self.home.root, self.home.port_base, self.processes)
+        place = self.settings.serving
+        if isinstance(place, LocalServingPlace):
+            return LocalServing(self.home.root, self.home.port_base, self.processes)
+        from resources.kubernetes_api import connected
+        from resources.kubernetes_serving import KubernetesServing
+
+        bucket, jobs = self.settings.platform.artifacts, self.settings.jobs
+        store = WeightStore(bucket.uri, bucket.endpoint, bucket.region) if bucket is not None else None
+        gpus = jobs.gpus if isinstance(jobs, ClusterJobsPlace) else {}
+        return KubernetesServing(place, connected(place.namespace), store, gpus)
 
     @cached_property
     def gateway(self) -> Gateway:
-        return EnvoyGateway(self.home.root, self.home.port_base, self.processes)
+        place = self.settings.serving
+        if isinstance(place, LocalServingPlace):
+            return EnvoyGateway(self.home.root, self.home.port_base, self.processes)
+        from resources.httproute_gateway import HttpRouteGateway
+        from resources.kubernetes_api import connected
+
+        return HttpRouteGateway(place, connected(place.namespace))
+
+    @property
+    def gateway_url(self) -> str:
+        """Where clients send their requests."""
+        place = self.settings.serving
+        return self.home.gateway_url if isinstance(place, LocalServingPlace) else place.gateway.url.rstrip("/")
 
     @cached_property
     def metrics(self) -> Metrics:
-        return EnvoyMetrics(self.home.port_base)
+        place = self.settings.serving
+        if isinstance(place, LocalServingPlace):
+            return EnvoyMetrics(self.home.port_base)
+        return PrometheusMetrics(place.prometheus, place.namespace)
 
     @cached_property
     def signatures(self) -> Signatures:

@@ -19,6 +19,7 @@ from llmops_core.errors import EnvironmentLacks, InputError, LlmopsError, Transi
 from llmops_core.gpu_nodes import judge_gpus
 from llmops_core.job_names import JobIdentity
 from llmops_core.job_settings import ClusterJobsPlace
+from llmops_core.serving_settings import ClusterServingPlace
 from llmops_core.settings import Settings
 from resources.cluster_view import ClusterView, Hidden
 from resources.image_registry import WhoAsks, has_image, login_in, parse_image
@@ -46,7 +47,7 @@ def examine_cluster(settings: Settings) -> Examined:
     yield from _guarded("kinds", lambda: _kinds(view, settings))
     if jobs is not None:
         yield from _jobs(view, jobs)
-    if settings.serving.namespace is not None:
+    if isinstance(settings.serving, ClusterServingPlace):
         space = settings.serving.namespace
         yield from _guarded("rights of serving", lambda: _rights(view, "serving", space, rights_of_serving()))
 

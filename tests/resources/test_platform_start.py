@@ -146,9 +146,15 @@ def test_an_environment_that_does_not_exist_ruled(tmp_path: Path) -> None:
         build_platform(Home(ROOT, tmp_path, 9100, "nowhere"))
 
 
-def test_an_environment_on_a_cluster_served_here(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentLacks, match="production serves on kubernetes"):
-        _ = build_platform(Home(ROOT, tmp_path, 9100, "production")).serving
+def test_an_environment_on_a_cluster_served_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    platform = build_platform(Home(ROOT, tmp_path, 9100, "production"))
+    with pytest.raises(EnvironmentLacks, match="no cluster is known"):
+        _ = platform.serving
+    with pytest.raises(EnvironmentLacks, match="no cluster is known"):
+        _ = platform.gateway
+    assert platform.gateway_url == "https://models.example.com"
+    assert "gateway" not in [part.name for part in parts(platform)]
 
 
 def test_reading_the_ledger_opened_other_doors(tmp_path: Path) -> None:

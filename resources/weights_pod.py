@@ -1,0 +1,44 @@
+"""`python -m resources.weights_pod`: brings a model server's weights into its pod, before the server starts.
+
+LLMOPS_WEIGHTS names the artefact store and the digest. The folder lies below /weights afterwards, as a cache of every
+artefact store does: each byte is hashed on arrival, and what an earlier start of this container left is hashed again.
+Whoever starts the server knows the path from the digest alone, so it cannot read anything else.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from llmops_core.errors import IntegrityError, LlmopsError
+from llmops_core.serving_manifest import KIND_OF_WEIGHTS, WEIGHTS, WeightStore
+from resources.object_store import NamedPlace
+from resources.outside import retried
+from resources.s3_artifacts import S3Artifacts
+
+VARIABLE = "LLMOPS_WEIGHTS"
+
+
+def main(environ: Mapping[str, str], folder: Path) -> int:
+    order = json.loads(environ[VARIABLE])
+    digest = order.pop("digest")
+    store = WeightStore(**order)
+    place = NamedPlace("environment of the pod", VARIABLE, store.uri, store.endpoint, store.region)
+    left = (folder / KIND_OF_WEIGHTS / digest).exists()
+    try:
+        bucket = S3Artifacts(place, folder)
+        look = bucket.verified if left else bucket.get
+        artifact = retried(lambda: look(KIND_OF_WEIGHTS, digest))
+        if artifact is None:
+            raise IntegrityError(f"there are no {KIND_OF_WEIGHTS} {digest} in {store.uri}")
+    except LlmopsError as error:
+        sys.stderr.write(f"the weights cannot be fetched: {error}\n")
+        return error.exit_code
+    size = sum(entry.size_bytes for entry in artifact.manifest.files)
+    sys.stderr.write(f"{len(artifact.manifest.files)} files with {size} bytes hash to {digest}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ, Path(os.environ.get("LLMOPS_WEIGHTS_FOLDER", WEIGHTS))))
