@@ -73,9 +73,15 @@ def rights_of_jobs(place: ClusterJobsPlace) -> list[Right]:
 
 def rights_of_serving() -> list[Right]:
     """What the platform does in the namespace of the model servers."""
-    every = ("create", "get", "list", "watch", "patch", "delete")
-    kinds = (("apps", "deployments"), ("", "services"), ("gateway.networking.k8s.io", "httproutes"))
-    return [Right(verb, group, name) for group, name in kinds for verb in every] + [Right("list", "", "pods")]
+    kinds: list[tuple[str, str, str, tuple[str, ...]]] = [
+        ("apps", "deployments", "", ("create", "get", "list", "update", "delete")),
+        ("", "services", "", ("create", "get", "delete")),
+        ("policy", "poddisruptionbudgets", "", ("create", "get", "delete")),
+        ("gateway.networking.k8s.io", "httproutes", "", ("create", "get", "list", "update", "delete")),
+        ("", "pods", "", ("list",)),
+        ("", "pods", "log", ("get",)),
+    ]
+    return [Right(verb, group, name, below) for group, name, below, verbs in kinds for verb in verbs]
 
 
 def kinds_needed(settings: Settings) -> dict[str, tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What every gateway and its metrics promise, asked of the ones in memory and of Envoy."""
+"""What every gateway and its metrics promise, asked of the ones in memory, of Envoy, and of a cluster's routes."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,11 +8,15 @@ from typing import Protocol
 import pytest
 
 from llmops_core.errors import InputError
+from llmops_core.route_manifest import base_path
 from llmops_core.routing import Environment, RouteTable
+from resources.httproute_gateway import HttpRouteGateway
 from resources.metrics import Metrics
+from resources.prometheus_metrics import PrometheusMetrics
 from resources.traffic import Gateway
 from tests.fakes.model_server import ModelServer
 from tests.fakes.platform import Platform, deployment, route, serving, table
+from tests.fakes.serving_clusters import ServingCluster, serving_cluster
 from tests.fakes.traffic import FakeGateway, FakeMetrics
 
 
@@ -45,11 +49,36 @@ class EnvoyTraffic:
         return self._platform.ask("/v1/completions", {"model": model}, **told).json["server"]
 
 
-@pytest.fixture(params=["fake", "envoy"])
+class ClusterTraffic:
+    """HTTPRoutes on the stand-in of the API, followed by a gateway that is played; fronts of pods are real."""
+
+    def __init__(self, cluster: ServingCluster) -> None:
+        self._cluster = cluster
+        self.gateway = HttpRouteGateway(cluster.place, cluster.client(), 10)
+        self.metrics = PrometheusMetrics(cluster.place.prometheus, cluster.place.namespace)
+
+    def send(self, model: str, environment: Environment = "production", status: int = 200) -> str:
+        table = self.gateway.current()
+        self._cluster.front(share.deployment for route in table.routes for share in route.shares)
+        answer = self._cluster.ask(base_path(model, environment), {"x-test-status": str(status)})
+        return answer.json["server"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ServingCluster]:
+    with serving_cluster() as made:
+        yield made
+
+
+@pytest.fixture(params=["fake", "envoy", "kubernetes"])
 def traffic(request: pytest.FixtureRequest) -> Traffic:
     if request.param == "fake":
         return FakeTraffic()
-    made = EnvoyTraffic(request.getfixturevalue("platform"))
+    made: Traffic
+    if request.param == "kubernetes":
+        made = ClusterTraffic(request.getfixturevalue("cluster"))
+    else:
+        made = EnvoyTraffic(request.getfixturevalue("platform"))
     made.gateway.apply(RouteTable())
     return made
 

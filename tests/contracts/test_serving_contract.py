@@ -1,4 +1,4 @@
-"""What every serving engine promises, asked of the one in memory and of supervised programs."""
+"""What every serving engine promises, asked of the one in memory, of supervised programs, and of Deployments."""
 
 import sys
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from llmops_core.verdict import Verdict
 from resources.serving import DeploymentPlan, LocalServing, ServingEngine
 from tests.fakes.platform import Platform
 from tests.fakes.serving import FakeServing
+from tests.fakes.serving_clusters import ServingCluster, serving_cluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,13 +38,33 @@ def plan(name: str = "atlas-qa-1.0", **changes: object) -> DeploymentPlan:
     return DeploymentPlan.model_validate({**values, **changes})
 
 
-@pytest.fixture(params=["fake", "local"])
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ServingCluster]:
+    with serving_cluster() as made:
+        yield made
+
+
+@pytest.fixture(params=["fake", "local", "kubernetes"])
 def serving(request: pytest.FixtureRequest) -> Iterator[ServingEngine]:
+    yield from _engine(request)
+
+
+@pytest.fixture(params=["fake", "local"])
+def machine(request: pytest.FixtureRequest) -> Iterator[ServingEngine]:
+    """One machine, whose servers share its ports."""
+    yield from _engine(request)
+
+
+def _engine(request: pytest.FixtureRequest) -> Iterator[ServingEngine]:
     if request.param == "fake":
         yield FakeServing()
         return
-    platform: Platform = request.getfixturevalue("platform")
-    engine = LocalServing(platform.home, platform.port_base, platform.processes, command)
+    engine: ServingEngine
+    if request.param == "kubernetes":
+        engine = request.getfixturevalue("cluster").serving()
+    else:
+        platform: Platform = request.getfixturevalue("platform")
+        engine = LocalServing(platform.home, platform.port_base, platform.processes, command)
     yield engine
     for deployment in engine.running():
         engine.retire(deployment.name)
@@ -69,20 +90,34 @@ def test_starting_again_loses_nothing_and_moves_nothing(serving: ServingEngine) 
     assert serving.start() == first == serving.running()
 
 
-def test_two_deployments_have_two_ports(serving: ServingEngine) -> None:
+def test_two_deployments_have_two_addresses(serving: ServingEngine) -> None:
     one, two = serving.deploy(plan("one")), serving.deploy(plan("two"))
-    assert one.port != two.port
+    assert (one.host, one.port) != (two.host, two.port)
     assert [deployment.name for deployment in serving.running()] == ["one", "two"]
 
 
-def test_a_retired_deployment_is_unknown_and_frees_its_port(serving: ServingEngine) -> None:
+def test_a_retired_deployment_is_unknown(serving: ServingEngine) -> None:
     one = serving.deploy(plan("one"))
     serving.wait_ready(one, 10)
+    assert serving.plan("one") == plan("one")
     serving.retire("one")
     serving.retire("one")
-    assert serving.running() == []
+    assert serving.running() == [] and serving.plan("one") is None
     assert serving.health("one").verdict is Verdict.ERROR
-    assert serving.deploy(plan("two")).port == one.port
+
+
+def test_a_deployment_comes_back_after_its_retirement(serving: ServingEngine) -> None:
+    serving.deploy(plan("one"))
+    serving.retire("one")
+    again = serving.deploy(plan("one"))
+    serving.wait_ready(again, 10)
+    assert serving.running() == [again]
+
+
+def test_a_retired_deployment_frees_its_port(machine: ServingEngine) -> None:
+    one = machine.deploy(plan("one"))
+    machine.retire("one")
+    assert machine.deploy(plan("two")).port == one.port
 
 
 def test_a_changed_plan_replaces_the_server(serving: ServingEngine) -> None:
@@ -99,7 +134,8 @@ def test_waiting_for_what_was_never_deployed_ends_at_once(serving: ServingEngine
         serving.wait_ready(stranger, 10)
 
 
-def test_more_deployments_than_ports_are_refused(serving: ServingEngine) -> None:
+def test_more_deployments_than_ports_are_refused(machine: ServingEngine) -> None:
+    serving = machine
     if isinstance(serving, LocalServing):
         serving._ports = serving._ports[:2]
     else:

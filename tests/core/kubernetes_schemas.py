@@ -5,6 +5,8 @@ from typing import Any
 import kubernetes_validate
 from kubeflow_trainer_api.models.trainer_v1alpha1_train_job import TrainerV1alpha1TrainJob
 
+from tests.deploy import custom_kinds
+
 VERSION = "1.36"
 
 
@@ -14,5 +16,8 @@ def check(manifest: dict[str, Any]) -> None:
         assert manifest["apiVersion"] == "trainer.kubeflow.org/v1alpha1"
         read = TrainerV1alpha1TrainJob.from_dict(manifest)
         assert read is not None and read.to_dict() == manifest, "a field is unknown to the published models"
+        return
+    if (manifest["apiVersion"], manifest["kind"]) in custom_kinds.KINDS:
+        custom_kinds.check(manifest)
         return
     kubernetes_validate.validate(manifest, VERSION, strict=True)

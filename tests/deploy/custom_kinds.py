@@ -18,25 +18,76 @@ class Strict(BaseModel):
 class ParentRef(Strict):
     name: str
     section_name: str = ""
+    group: Literal["gateway.networking.k8s.io"] = "gateway.networking.k8s.io"
+    kind: Literal["Gateway"] = "Gateway"
+
+
+class PathModifier(Strict):
+    type: Literal["ReplaceFullPath", "ReplacePrefixMatch"]
+    replace_full_path: str | None = Field(default=None, pattern=r"^/", max_length=1024)
+    replace_prefix_match: str | None = Field(default=None, pattern=r"^/", max_length=1024)
 
 
 class Redirect(Strict):
-    scheme: Literal["https"]
+    scheme: Literal["https"] | None = None
+    path: PathModifier | None = None
     status_code: Literal[301, 302]
 
 
+class Rewrite(Strict):
+    path: PathModifier
+
+
+class HeaderValue(Strict):
+    name: str = Field(pattern=r"^[A-Za-z0-9!#$%&'*+\-.^_|~]+$", max_length=256)
+    value: str = Field(min_length=1, max_length=4096)
+
+
+class HeaderModifier(Strict):
+    set: list[HeaderValue] = Field(min_length=1, max_length=16)
+
+
 class RouteFilter(Strict):
-    type: Literal["RequestRedirect"]
-    request_redirect: Redirect
+    """What CEL rules of the definition say too: the field is there that the type names."""
+
+    type: Literal["RequestRedirect", "URLRewrite", "ResponseHeaderModifier"]
+    request_redirect: Redirect | None = None
+    url_rewrite: Rewrite | None = None
+    response_header_modifier: HeaderModifier | None = None
+
+
+class PathMatch(Strict):
+    type: Literal["Exact", "PathPrefix"]
+    value: str = Field(pattern=r"^/[A-Za-z0-9._/-]*$", max_length=1024)
+
+
+class RouteMatch(Strict):
+    path: PathMatch
+
+
+class BackendRef(Strict):
+    group: Literal[""]
+    kind: Literal["Service"]
+    name: str = Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+    port: int = Field(ge=1, le=65535)
+    weight: int = Field(ge=0, le=1_000_000)
+    filters: list[RouteFilter] = Field(max_length=16)
+
+
+class Timeouts(Strict):
+    request: str = Field(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}$")
 
 
 class RouteRule(Strict):
-    filters: list[RouteFilter]
+    matches: list[RouteMatch] = Field(default=[], max_length=64)
+    filters: list[RouteFilter] = Field(max_length=16)
+    backend_refs: list[BackendRef] = Field(default=[], max_length=16)
+    timeouts: Timeouts | None = None
 
 
 class HttpRoute(Strict):
     parent_refs: list[ParentRef] = Field(min_length=1)
-    rules: list[RouteRule] = Field(min_length=1)
+    rules: list[RouteRule] = Field(min_length=1, max_length=16)
 
 
 class CertificateRef(Strict):
@@ -81,10 +132,10 @@ class Endpoint(Strict):
     scrape_timeout: str = Field(pattern=r"^\d+s$")
 
 
-class ServiceMonitor(Strict):
+class PodMonitor(Strict):
     selector: LabelSelector
-    target_labels: list[str]
-    endpoints: list[Endpoint] = Field(min_length=1)
+    pod_target_labels: list[str]
+    pod_metrics_endpoints: list[Endpoint] = Field(min_length=1)
 
 
 class StoreRef(Strict):
@@ -163,7 +214,7 @@ class LocalQueue(Strict):
 KINDS: dict[tuple[str, str], type[Strict]] = {
     ("gateway.networking.k8s.io/v1", "Gateway"): Gateway,
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): HttpRoute,
-    ("monitoring.coreos.com/v1", "ServiceMonitor"): ServiceMonitor,
+    ("monitoring.coreos.com/v1", "PodMonitor"): PodMonitor,
     ("external-secrets.io/v1", "ExternalSecret"): ExternalSecret,
     ("kueue.x-k8s.io/v1beta2", "ResourceFlavor"): ResourceFlavor,
     ("kueue.x-k8s.io/v1beta2", "ClusterQueue"): ClusterQueue,

@@ -25,6 +25,23 @@ def test_servers_go_to_a_namespace_that_nobody_makes(environment: str) -> None:
 
 
 @clusters
+def test_servers_ask_for_what_the_cluster_does_not_have(environment: str) -> None:
+    serving, gateway = settings(environment)["serving"], one(environment, "Gateway", "models")
+    assert gateway["metadata"]["namespace"] == serving["namespace"]
+    assert serving["gateway"]["name"] == gateway["metadata"]["name"]
+    listeners = {listener["name"]: listener for listener in gateway["spec"]["listeners"]}
+    asked = listeners[serving["gateway"]["listener"]]
+    assert serving["gateway"]["url"] == f"{asked['protocol'].lower()}://{asked['hostname']}"
+    assert (
+        one(environment, "ServiceAccount", serving["service_account"])["metadata"]["namespace"] == serving["namespace"]
+    )
+    one(environment, "PriorityClass", serving["priority_class"])
+    made = {secret["spec"]["target"]["name"] for secret in of_kind(environment, "ExternalSecret")}
+    assert {*serving["secrets"], *serving["pull_secrets"]} <= made
+    assert serving["image"].startswith("registry.llmops.example.com/llmops/code")
+
+
+@clusters
 def test_jobs_ask_for_what_the_cluster_does_not_have(environment: str) -> None:
     jobs = settings(environment)["jobs"]
     space = jobs["namespace"]

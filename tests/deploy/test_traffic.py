@@ -4,14 +4,16 @@ accepted by every API server."""
 import pytest
 
 from llmops_core.job_names import JobIdentity, labels
+from tests.core.test_serving_manifest import LARGE, made
 from tests.deploy.kustomize import Manifest
-from tests.deploy.manifests import ENVIRONMENTS, named, of_kind, one, overlay, pods
+from tests.deploy.manifests import ENVIRONMENTS, containers, named, of_kind, one, overlay, pods
 from tests.deploy.test_helm import parts_of_the_chart
 
 environments = pytest.mark.parametrize("environment", ENVIRONMENTS)
 # what makes pods besides these manifests: the platform's own code
 JOB = labels(JobIdentity("atlas-qa", "weights", "finetune", "f" * 64), 1, "run")
 SERVER = {"app.kubernetes.io/component": "model-server"}
+SERVERS = made(LARGE)
 PROXY = {"gateway.networking.k8s.io/gateway-name": "models"}  # set by the Gateway API's own convention (GEP-1762)
 
 
@@ -79,8 +81,19 @@ def test_the_proxies_of_a_gateway_are_not_let_to_the_servers(environment: str) -
 
 @pytest.mark.parametrize("environment", ["staging", "production"])
 def test_a_monitor_that_watches_no_server(environment: str) -> None:
-    (monitor,) = of_kind(environment, "ServiceMonitor")
+    (monitor,) = of_kind(environment, "PodMonitor")
     assert monitor["spec"]["selector"]["matchLabels"] == SERVER
+    template = SERVERS["spec"]["template"]
+    assert SERVER.items() <= template["metadata"]["labels"].items()
+    assert {*monitor["spec"]["podTargetLabels"]} <= template["metadata"]["labels"].keys()
+    offered = {port["name"]: port["containerPort"] for one in containers(template) for port in one.get("ports", [])}
+    assert {each["port"] for each in monitor["spec"]["podMetricsEndpoints"]} == offered.keys()
+    open_ports = {
+        port["port"]
+        for rule in one(environment, "NetworkPolicy", "model-servers")["spec"]["ingress"]
+        for port in rule["ports"]
+    }
+    assert open_ports == set(offered.values()), "a port that is scraped or asked is closed, or another is open"
 
 
 @pytest.mark.parametrize("environment", ["staging", "production"])

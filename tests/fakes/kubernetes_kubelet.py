@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.fakes import kubernetes_probes as probes
 from tests.fakes import kubernetes_processes as processes
 from tests.fakes.kubernetes_clock import parsed
 from tests.fakes.kubernetes_deletion import Deletion
@@ -56,6 +57,7 @@ class _Run:
     started: float | None = None
     init_done: int = 0
     restarts: int = 0
+    init_restarts: int = 0
     crashed: float | None = None
     pulled: float | None = None
     room: Path | None = None
@@ -133,6 +135,11 @@ class Kubelet(PodOrders, Controller):
             pod = self._verbs.read(PODS, key_of(pod))
         if run.crashed is not None:
             return self._restart(pod, run)
+        if run.plan.command and probes.has_probes(pod) and not is_over(pod):
+            changed, again = probes.asked(pod, self._clock)
+            if changed is not None:
+                self._store.put(PODS, changed)
+            return again
         if run.plan.seconds is None or is_over(pod):
             return None
         left = run.started + run.plan.seconds - self._clock.seconds()
@@ -177,10 +184,13 @@ class Kubelet(PodOrders, Controller):
         self._store.put(PODS, changed)
 
     def _run(self, pod: Json, run: _Run) -> None:
-        uid, changed = pod["metadata"]["uid"], as_kubelet_says(pod, self._clock, ready=True)
+        ready = not (run.plan.command and probes.has_probes(pod))
+        uid, changed = pod["metadata"]["uid"], as_kubelet_says(pod, self._clock, ready)
         changed["status"] |= {"phase": "Running"}
+        changed["status"].pop("initContainerStatuses", None)
         changed["status"]["containerStatuses"] = [
-            running(one, uid, self._clock, run.restarts, last_state(pod, one)) for one in pod["spec"]["containers"]
+            running(one, uid, self._clock, run.restarts, last_state(pod, one), ready)
+            for one in pod["spec"]["containers"]
         ]
         stored = self._store.put(PODS, changed)
         for container in pod["spec"]["containers"]:
@@ -214,6 +224,14 @@ class Kubelet(PodOrders, Controller):
             for one in initial:
                 first = processes.start(pod, one, self._store, run.room, self.image_environment, said, lambda *_: None)
                 first.wait()
+                if first.process.returncode and pod["spec"].get("restartPolicy") == "Always":
+                    run.started, run.init_done, run.init_restarts = None, 0, run.init_restarts + 1
+                    pause = BACKOFF_SECONDS if run.init_restarts > 1 else 0.0
+                    run.seen = self._clock.seconds() + pause
+                    failed = probes.init_failed(pod, one, self._clock, first.process.returncode, run.init_restarts)
+                    self._store.put(PODS, failed)
+                    self.look(key)
+                    return
                 if first.process.returncode:
                     self.over(pod, "Failed", {name: (KILLED, "Error")}, "", f"init container {one['name']} failed")
                     return

@@ -45,8 +45,15 @@ def as_kubelet_says(pod: Json, clock: Clock, ready: bool, reason: str = "") -> J
     )
     changed["status"].setdefault("startTime", clock.stamp())
     changed["status"] |= {"hostIP": "127.0.0.1", "hostIPs": [{"ip": "127.0.0.1"}], "observedGeneration": 1}
-    changed["status"] |= {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
+    address = address_of(pod["metadata"]["uid"])
+    changed["status"] |= {"podIP": address, "podIPs": [{"ip": address}]}
     return changed
+
+
+def address_of(uid: str) -> str:
+    """An address of this machine's own for each pod, so that two may listen on one port."""
+    digest = hashlib.sha256(uid.encode()).digest()
+    return f"127.{digest[0] % 100 + 100}.{digest[1]}.{digest[2] % 250 + 2}"
 
 
 def last_state(pod: Json, container: Json) -> Json:
@@ -60,9 +67,11 @@ def waiting(container: Json, reason: str, message: str = "", restarts: int = 0, 
     return _status(container, "", state, False, False, restarts, last)
 
 
-def running(container: Json, uid: str, clock: Clock, restarts: int = 0, last: Json | None = None) -> Json:
+def running(
+    container: Json, uid: str, clock: Clock, restarts: int = 0, last: Json | None = None, ready: bool = True
+) -> Json:
     state = {"running": {"startedAt": clock.stamp()}}
-    return _status(container, container_id(uid, container["name"], restarts), state, True, True, restarts, last)
+    return _status(container, container_id(uid, container["name"], restarts), state, ready, ready, restarts, last)
 
 
 def terminated(container: Json, uid: str, before: Json, clock: Clock, code: int, reason: str, message: str) -> Json:

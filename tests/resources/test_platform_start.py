@@ -153,7 +153,7 @@ def test_an_environment_on_a_cluster_served_here(tmp_path: Path, monkeypatch: py
         _ = platform.serving
     with pytest.raises(EnvironmentLacks, match="no cluster is known"):
         _ = platform.gateway
-    assert platform.gateway_url == "https://models.example.com"
+    assert platform.gateway_url == "https://models.production.example.com"
     assert "gateway" not in [part.name for part in parts(platform)]
 
 
