@@ -32,7 +32,7 @@ DEPLOYMENT_LABEL = f"{LABEL_DOMAIN}/deployment"
 SELECTOR = f"{MANAGED_BY}={MANAGER},{COMPONENT}={SERVER}"
 PLAN, MADE_AS = f"{LABEL_DOMAIN}/plan", f"{LABEL_DOMAIN}/manifest-digest"
 PORT, ENGINE_PORT = 8000, 8001
-WORK, WEIGHTS = "/work", "/weights"
+WORK, WEIGHTS = "/scratch", "/weights"
 FETCH, FRONT, ENGINE = "fetch", "front", "server"
 KIND_OF_WEIGHTS = "weights"
 NAME_LENGTH = 52  # replica sets and pods append to it, and labels end at 63
@@ -171,7 +171,10 @@ def _pod(plan: DeploymentPlan, place: ClusterServingPlace, store: WeightStore, g
 
 def _fetch(plan: DeploymentPlan, place: ClusterServingPlace, store: WeightStore) -> Manifest:
     order = {"uri": store.uri, "endpoint": store.endpoint, "region": store.region, "digest": plan.weights_digest}
-    told = [{"name": "LLMOPS_WEIGHTS", "value": canonical_json(order).decode()}]
+    told = [
+        {"name": "LLMOPS_WEIGHTS_FOLDER", "value": WEIGHTS},
+        {"name": "LLMOPS_WEIGHTS", "value": canonical_json(order).decode()},
+    ]
     size = {"cpu": "1", "memory": "1000M", "ephemeral-storage": quantity(place.ephemeral_storage_gb)}
     container = _container(FETCH, place.image, place, ["python", "-m", "resources.weights_pod"], told, size)
     if place.secrets:

@@ -1,7 +1,7 @@
 """`python -m resources.weights_pod`: brings a model server's weights into its pod, before the server starts.
 
-LLMOPS_WEIGHTS names the artefact store and the digest. The folder lies below /weights afterwards, as a cache of every
-artefact store does: each byte is hashed on arrival, and what an earlier start of this container left is hashed again.
+LLMOPS_WEIGHTS names the artefact store and the digest. The files lie in a folder of the pod afterwards, as in the cache
+of an artefact store: each byte is hashed on arrival, and what an earlier start of this container left is hashed again.
 Whoever starts the server knows the path from the digest alone, so it cannot read anything else.
 """
 
@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmops_core.errors import IntegrityError, LlmopsError
-from llmops_core.serving_manifest import KIND_OF_WEIGHTS, WEIGHTS, WeightStore
+from llmops_core.serving_manifest import KIND_OF_WEIGHTS, WeightStore
 from resources.object_store import NamedPlace
 from resources.outside import retried
 from resources.s3_artifacts import S3Artifacts
 
-VARIABLE = "LLMOPS_WEIGHTS"
+VARIABLE, FOLDER = "LLMOPS_WEIGHTS", "LLMOPS_WEIGHTS_FOLDER"
 
 
 def main(environ: Mapping[str, str], folder: Path) -> int:
@@ -41,4 +41,4 @@ def main(environ: Mapping[str, str], folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(os.environ, Path(os.environ.get("LLMOPS_WEIGHTS_FOLDER", WEIGHTS))))
+    sys.exit(main(os.environ, Path(os.environ[FOLDER])))
