@@ -65,7 +65,9 @@ class KubernetesServing(ServingEngine):
         if budget is not None:
             self._belongs(DISRUPTION_BUDGETS, budget, uid)
         elif (stale := self._api.get(DISRUPTION_BUDGETS, manifests.object_name(plan.name))) is not None:
-            self._api.delete(DISRUPTION_BUDGETS, stale["metadata"]["name"], stale["metadata"]["uid"])
+            self._api.delete(
+                DISRUPTION_BUDGETS, stale["metadata"]["name"], stale["metadata"]["uid"], propagation="Background"
+            )
         return manifests.address(plan, self._place.namespace)
 
     def retire(self, name: str) -> None:

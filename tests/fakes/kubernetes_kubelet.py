@@ -222,13 +222,18 @@ class Kubelet(PodOrders, Controller):
             initial = [one for one in pod["spec"].get("initContainers", [])] if not run.init_done else []
             run.init_done = 1
             for one in initial:
-                first = processes.start(pod, one, self._store, run.room, self.image_environment, said, lambda *_: None)
+                words: list[str] = []
+                first = processes.start(
+                    pod, one, self._store, run.room, self.image_environment, words.append, lambda *_: None
+                )
                 first.wait()
                 if first.process.returncode and pod["spec"].get("restartPolicy") == "Always":
                     run.started, run.init_done, run.init_restarts = None, 0, run.init_restarts + 1
                     pause = BACKOFF_SECONDS if run.init_restarts > 1 else 0.0
                     run.seen = self._clock.seconds() + pause
-                    failed = probes.init_failed(pod, one, self._clock, first.process.returncode, run.init_restarts)
+                    failed = probes.init_failed(
+                        pod, one, self._clock, first.process.returncode, run.init_restarts, words
+                    )
                     self._store.put(PODS, failed)
                     self.look(key)
                     return

@@ -6,6 +6,7 @@ Also here: the words for an init container that fails and is started again.
 
 import copy
 import http.client
+from collections.abc import Sequence
 
 from tests.fakes.kubernetes_clock import Clock
 from tests.fakes.kubernetes_pod_status import address_of, as_kubelet_says, container_id
@@ -52,11 +53,13 @@ def _answers(pod: Json, container: Json, probe: Json) -> bool:
         connection.close()
 
 
-def init_failed(pod: Json, container: Json, clock: Clock, code: int, restarts: int) -> Json:
-    """The pod while an init container waits to be started again."""
+def init_failed(pod: Json, container: Json, clock: Clock, code: int, restarts: int, words: Sequence[str]) -> Json:
+    """The pod while an init container waits to be started again; `words` are the lines that it said."""
     changed = copy.deepcopy(pod)
     uid, name = pod["metadata"]["uid"], container["name"]
-    ended = {"exitCode": code, "reason": "Error", "startedAt": clock.stamp(), "finishedAt": clock.stamp()}
+    ended: Json = {"exitCode": code, "reason": "Error", "startedAt": clock.stamp(), "finishedAt": clock.stamp()}
+    if container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+        ended["message"] = "\n".join(words[-80:])
     waits = {"reason": "CrashLoopBackOff", "message": f"back-off restarting failed container={name}"}
     told = {"name": name, "ready": False, "started": False, "restartCount": restarts, "image": container["image"]}
     told |= {"state": {"waiting": waits}, "imageID": "", "containerID": container_id(uid, name, restarts)}
