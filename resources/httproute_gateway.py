@@ -118,7 +118,7 @@ class HttpRouteGateway(Gateway):
     def _second_look(self, made: Manifest, wanted: Route, change: Callable[[RouteTable], RouteTable]) -> None:
         """Takes a new route away again when `change` does not want it any more. Raises what `change` raises."""
         try:
-            if change(self.current()).route(wanted.model, wanted.environment) is not None:
+            if change(_readable(self._read())).route(wanted.model, wanted.environment) is not None:
                 return
         except Exception:
             self._api.delete(HTTP_ROUTES, made["metadata"]["name"], made["metadata"]["uid"], propagation="Background")

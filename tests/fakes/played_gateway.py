@@ -120,7 +120,10 @@ class PlayedGateway:
     def address_of(self, ref: Json) -> Address | None:
         if ref["name"] in self.backends:
             return self.backends[ref["name"]]()
-        service = self._core.read_namespaced_service(ref["name"], self._namespace)
+        try:
+            service = self._core.read_namespaced_service(ref["name"], self._namespace)
+        except ApiException:
+            return None
         selector = ",".join(f"{key}={value}" for key, value in service.spec.selector.items())
         for pod in self._core.list_namespaced_pod(self._namespace, label_selector=selector).items:
             ready = {one.type: one.status for one in pod.status.conditions or []}.get("Ready")
