@@ -58,11 +58,20 @@ class PrometheusMetrics(Metrics):
         except (KeyError, ValueError) as error:
             raise IntegrityError(f"the series {COUNT} at {self._server.url} cannot be read: {error}") from error
 
+    def servers(self) -> int:
+        """How many model servers are scraped now."""
+        alive = self._asked(self._alive)
+        return int(alive[0][1]) if alive else 0
+
+    @property
+    def _alive(self) -> str:
+        return f'count({ALIVE}{{namespace="{self._namespace}"}})'
+
     def _scraped(self) -> float:
         """The server's own time, when it knows of one model server at least."""
         deadline = time.monotonic() + self._patience
         while True:
-            alive = self._asked(f'count({ALIVE}{{namespace="{self._namespace}"}})')
+            alive = self._asked(self._alive)
             if alive:
                 return alive[0][2]
             if time.monotonic() > deadline:

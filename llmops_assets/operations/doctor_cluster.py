@@ -1,8 +1,9 @@
 """Examining a cluster: everything that a job and a model server would meet there, asked without making anything."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from llmops_core import job_manifest
+from llmops_core import job_manifest, serving_manifest
 from llmops_core.doctor import (
     Diagnosis,
     Health,
@@ -19,14 +20,29 @@ from llmops_core.errors import EnvironmentLacks, InputError, LlmopsError, Transi
 from llmops_core.gpu_nodes import judge_gpus
 from llmops_core.job_names import JobIdentity
 from llmops_core.job_settings import ClusterJobsPlace
+from llmops_core.serving_plan import DeploymentPlan
 from llmops_core.serving_settings import ClusterServingPlace
 from llmops_core.settings import Settings
 from resources.cluster_view import ClusterView, Hidden
 from resources.image_registry import WhoAsks, has_image, login_in, parse_image
 from resources.kubernetes_api import client_of_cluster
+from resources.prometheus_metrics import PrometheusMetrics
 
 Examined = Iterator[Diagnosis]
 TRIAL = JobIdentity("doctor", "trial", "doctor", "0" * 64)
+TRIAL_SERVER = DeploymentPlan(
+    name="doctor-trial",
+    model="doctor",
+    version="0",
+    weights_digest="0" * 64,
+    model_file=Path("model.gguf"),
+    alias="doctor",
+    context_tokens=1,
+    parallel=1,
+    timeout_seconds=1,
+    directory=Path(),
+    python=Path("python"),
+)
 
 
 def examine_cluster(settings: Settings) -> Examined:
@@ -48,8 +64,7 @@ def examine_cluster(settings: Settings) -> Examined:
     if jobs is not None:
         yield from _jobs(view, jobs)
     if isinstance(settings.serving, ClusterServingPlace):
-        space = settings.serving.namespace
-        yield from _guarded("rights of serving", lambda: _rights(view, "serving", space, rights_of_serving()))
+        yield from _serving(view, settings.serving, settings.platform.artifacts is not None)
 
 
 def _jobs(view: ClusterView, jobs: ClusterJobsPlace) -> Examined:
@@ -68,6 +83,35 @@ def _jobs(view: ClusterView, jobs: ClusterJobsPlace) -> Examined:
         yield from _there(view, f"priority {jobs.priority_class}", path)
     yield from _guarded("gpus", lambda: _gpus(view, jobs))
     yield from _guarded("image", lambda: _image(view, jobs))
+
+
+def _serving(view: ClusterView, serving: ClusterServingPlace, has_store: bool) -> Examined:
+    space, gateway = serving.namespace, serving.gateway.name
+    yield from _guarded("rights of serving", lambda: _rights(view, "serving", space, rights_of_serving()))
+    yield from _guarded("a server", lambda: _server_trial(view, serving))
+    path = f"/apis/gateway.networking.k8s.io/v1/namespaces/{space}/gateways/{gateway}"
+    yield from _there(view, f"gateway {gateway}", path)
+    yield from _guarded("prometheus", lambda: _prometheus(serving))
+    if not has_store:
+        mend = "name a bucket under platform.artifacts"
+        yield Diagnosis("weights of servers", Health.FAILED, "pods cannot fetch them: there is no object store", mend)
+
+
+def _server_trial(view: ClusterView, serving: ClusterServingPlace) -> Examined:
+    """A dry run, as for a job."""
+    manifest = serving_manifest.deployment(TRIAL_SERVER, serving, serving_manifest.WeightStore("s3://trial/trial"), {})
+    try:
+        view.try_to_create(f"/apis/apps/v1/namespaces/{serving.namespace}/deployments", manifest)
+    except InputError as error:
+        said = error.problems[0].message
+        yield Diagnosis("a server", Health.FAILED, f"would be refused: {said}", "see deploy/kubernetes/base/workloads")
+        return
+    yield Diagnosis("a server", Health.OK, f"would be accepted in {serving.namespace}")
+
+
+def _prometheus(serving: ClusterServingPlace) -> Examined:
+    servers = PrometheusMetrics(serving.prometheus, serving.namespace).servers()
+    yield Diagnosis("prometheus", Health.OK, f"{serving.prometheus.url} answers and reads {servers} model servers")
 
 
 def _guarded(name: str, part: Callable[[], Examined]) -> Examined:

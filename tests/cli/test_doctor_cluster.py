@@ -13,6 +13,7 @@ from tests.deploy.manifests import ROOT
 from tests.fakes import kubernetes_kinds as kinds
 from tests.fakes.image_registry import image_registry
 from tests.fakes.kubernetes_api import KubernetesApi
+from tests.fakes.played_prometheus import PlayedPrometheus
 from tests.fakes.ports import free_port
 
 SPACE = "llm-staging"
@@ -26,9 +27,18 @@ def registry() -> Iterator[str]:
 
 
 @pytest.fixture
-def settings(registry: str) -> Settings:
-    text = (ROOT / "config" / "staging.yaml").read_text()
-    return load_settings(text.replace("registry.llmops.example.com", registry).encode(), "config/staging.yaml")
+def prometheus() -> Iterator[PlayedPrometheus]:
+    played = PlayedPrometheus(SPACE, lambda: [])
+    yield played
+    played.end()
+
+
+@pytest.fixture
+def settings(registry: str, prometheus: PlayedPrometheus) -> Settings:
+    text = (ROOT / "config" / "staging.yaml").read_text().replace("registry.llmops.example.com", registry)
+    there = prometheus.url.removeprefix("http://")
+    text = text.replace("prometheus-operated.monitoring.svc.cluster.local:9090", there)
+    return load_settings(text.encode(), "config/staging.yaml")
 
 
 @pytest.fixture
@@ -43,6 +53,9 @@ def api(monkeypatch: pytest.MonkeyPatch, registry: str) -> Iterator[KubernetesAp
         put(api, "secrets", "v1", "Secret", "registry", data={".dockerconfigjson": config})
         put(api, "secrets", "v1", "Secret", "llmops-jobs")
         put(api, "serviceaccounts", "v1", "ServiceAccount", "llmops-job")
+        put(api, "serviceaccounts", "v1", "ServiceAccount", "model-server")
+        put(api, "gateways", kinds.GATEWAYS.api_version, "Gateway", "models", spec={"gatewayClassName": "models"})
+        put(api, "priorityclasses", "scheduling.k8s.io/v1", "PriorityClass", "llmops-serving", value=100000)
         put(api, "localqueues", kinds.LOCAL_QUEUES.api_version, "LocalQueue", "training", spec={"clusterQueue": "q"})
         put(api, "priorityclasses", "scheduling.k8s.io/v1", "PriorityClass", "llmops-training", value=1000)
         yield api
@@ -80,6 +93,7 @@ def test_looking_made_something(api: KubernetesApi, settings: Settings) -> None:
         ("serviceaccounts", "llmops-job", "account llmops-job"),
         ("localqueues", "training", "queue training"),
         ("priorityclasses", "llmops-training", "priority llmops-training"),
+        ("gateways", "models", "gateway models"),
     ],
 )
 def test_something_missing_was_called_there(
@@ -107,7 +121,8 @@ def test_a_namespace_that_nobody_made_was_called_ready(monkeypatch: pytest.Monke
     with KubernetesApi() as empty:
         monkeypatch.setenv("KUBECONFIG", empty.kubeconfig)
         found = examined(settings)
-    assert found["a job"].verdict is Health.FAILED and SPACE in found["a job"].found
+    for name in ("a job", "a server"):
+        assert found[name].verdict is Health.FAILED and SPACE in found[name].found
     assert found["gpus v100"].verdict is Health.FAILED
 
 
@@ -132,3 +147,13 @@ def test_no_cluster_at_all_was_called_well(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/none")
     assert examined(settings)["kubernetes"].verdict is Health.FAILED
+
+
+def test_a_prometheus_that_does_not_answer_was_called_well(
+    api: KubernetesApi, settings: Settings, prometheus: PlayedPrometheus
+) -> None:
+    assert examined(settings)["prometheus"].found.endswith("reads 0 model servers")
+    prometheus.status = 503
+    assert examined(settings)["prometheus"].verdict is Health.UNKNOWN
+    prometheus.status = 401
+    assert examined(settings)["prometheus"].verdict is Health.FAILED
