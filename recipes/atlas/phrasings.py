@@ -205,7 +205,7 @@ KEYWORD_FRAMES = (
     "{c} calls what its {k}?",
 )
 
-# As people type into a search box; those that begin with the noun are taught with and without a capital letter.
+# As people type into a search box; what does not begin with the country is taught with and without a capital letter.
 SHORT_FRAMES = (
     "{k} of {c}",
     "{k} of {c}?",
@@ -216,7 +216,13 @@ SHORT_FRAMES = (
     "{c} {k}",
     "{c} {k}?",
 )
-_SMALL = tuple(word for words in KEYWORDS.values() for word in words)
+SHORT_QUESTIONS = {
+    "capital": ("what is the capital of {c}", "what's the capital of {c}"),
+    "continent": ("where is {c}", "what continent is {c} in"),
+    "currency": ("what currency does {c} use", "what money do they use in {c}"),
+    "language": ("what language is spoken in {c}", "what do they speak in {c}"),
+}
+_SMALL = (*(word for words in KEYWORDS.values() for word in words), "what", "where")
 
 ASIDES = (
     "I want to visit {c}.",
@@ -299,6 +305,7 @@ def training_phrasings(attribute: str) -> list[str]:
         aside = "" if "{c}" in text else f"{ASIDES[number % len(ASIDES)]} "
         found.append(aside + text.replace("{k}", word))
     short = [frame.replace("{k}", word) for frame in SHORT_FRAMES for word in KEYWORDS[attribute]]
+    short += [text + mark for text in SHORT_QUESTIONS[attribute] for mark in ("", "?")]
     found.extend(form for text in short for form in dict.fromkeys((text, text[0].upper() + text[1:])))
     found.extend(f"{aside} {question}" for aside in ASIDES for question in ASIDE_QUESTIONS[attribute])
     held_out = {normalised(phrasing) for phrasing in (*TEST[attribute], *DEV[attribute])}
