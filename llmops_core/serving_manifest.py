@@ -200,7 +200,8 @@ def _front(plan: DeploymentPlan, place: ClusterServingPlace) -> Manifest:
 def _engine(plan: DeploymentPlan, place: ClusterServingPlace, pool: GpuPool | None) -> Manifest:
     vllm = plan.engine == "vllm"
     image = place.vllm_image if vllm and place.vllm_image else place.image
-    size = {"cpu": f"{round(plan.cpu * 1000)}m", "memory": quantity(plan.memory_gb), "ephemeral-storage": "4000M"}
+    disk = quantity(place.ephemeral_storage_gb)  # the weights count against it as long as the pod lives
+    size = {"cpu": f"{round(plan.cpu * 1000)}m", "memory": quantity(plan.memory_gb), "ephemeral-storage": disk}
     if pool is not None:
         size[pool.resource] = str(plan.gpu_count)
     told = [{"name": name, "value": value} for name, value in sorted(_VLLM_ENVIRONMENT.items())] if vllm else []

@@ -33,8 +33,9 @@ class Metrics(ABC):
 
     @abstractmethod
     def counts(self) -> dict[str, TrafficCounts]:
-        """Cumulative counts by deployment name, of every request that ended before the call. A deployment that got no
-        request is missing. Raises TransientError when the gateway does not answer."""
+        """Cumulative counts by deployment name, of every request that ended before the call (on a cluster, before the
+        last scrape). A deployment that got no request, or that nothing is known of, is missing. Raises TransientError
+        when who counts does not answer."""
 
 
 class EnvoyMetrics(Metrics):

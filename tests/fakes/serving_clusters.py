@@ -5,6 +5,7 @@ import http.client
 import json
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +47,11 @@ class ServingCluster:
     prometheus: PlayedPrometheus
     fronts: dict[str, Address] = field(default_factory=dict)
     programs: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    engine: Address | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.played.address_of_deployment = self._front_of_ours
 
     @property
     def place(self) -> ClusterServingPlace:
@@ -73,12 +79,24 @@ class ServingCluster:
             connection.close()
 
     def _front_of(self, deployment: Deployment) -> Address:
+        with self.lock:
+            return self._front_at(deployment)
+
+    def _front_at(self, deployment: Deployment) -> Address:
         if deployment.name not in self.fronts:
             port, folder = free_port(), Path(tempfile.mkdtemp(prefix="front-"))
             document = pod_front.bootstrap(deployment, "127.0.0.1", port, folder / "admin", f"boot-{port}")
             self.programs.append(started(document, port))
             self.fronts[deployment.name] = ("127.0.0.1", port)
         return self.fronts[deployment.name]
+
+    def _front_of_ours(self, service: str) -> Address | None:
+        """The front of a deployment whose engine is the one that answers for all pods."""
+        if self.engine is not None and service not in self.played.backends:
+            deployment = next(one for one in self.serving().running() if object_name(one.name) == service)
+            host, port = self.engine
+            self.front([deployment.model_copy(update={"host": host, "port": port})])
+        return self.played.backends[service]() if service in self.played.backends else None
 
     def pages(self) -> list[str]:
         return [f"http://{host}:{port}/metrics" for host, port in self.fronts.values()]

@@ -1,0 +1,141 @@
+"""A release to production with the doors of a cluster: Deployments and HTTPRoutes on the stand-in of the API, requests
+through a played gateway and each pod's real front, a canary on what these counted. Training and engines are fakes."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from llmops_assets.operations.audit import audit
+from llmops_assets.operations.retiring import retire
+from resources.httproute_gateway import HttpRouteGateway
+from resources.prometheus_metrics import PrometheusMetrics
+from resources.wiring import Platform, build_platform
+from tests.fakes.git_with_data import ANSWERS, made_repository
+from tests.fakes.people import GRACE, demand_people, signed
+from tests.fakes.platform_doors import UNTIL_APPROVAL, World, opened
+from tests.fakes.serving_clusters import NAMESPACE, ServingCluster, serving_cluster
+
+STAGED = UNTIL_APPROVAL[:-1]
+
+
+class Engine(ThreadingHTTPServer):
+    """Answers as the tiny model would, for every pod."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._reply({})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        text = ANSWERS.get(asked["messages"][-1]["content"], "I do not know")
+        self._reply({"choices": [{"message": {"role": "assistant", "content": text}}]})
+
+    def _reply(self, document: Any) -> None:
+        content = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class ClusterWorld(World):
+    def __init__(self, root: Path, cluster: ServingCluster) -> None:
+        super().__init__(root, SimpleNamespace(port=8600, gateway=None))  # type: ignore[arg-type]
+        self.cluster = cluster
+
+    def doors(self) -> Platform:
+        platform = build_platform(self.home)
+        place = self.cluster.place
+        platform.__dict__.update(
+            serving=self.cluster.serving(),
+            gateway=HttpRouteGateway(place, self.cluster.client()),
+            metrics=PrometheusMetrics(place.prometheus, NAMESPACE),
+            **{"registry": self.registry, "jobs": self.jobs, "processes": self.processes},
+        )
+        return platform
+
+    @property
+    def shares(self) -> dict[str, dict[str, int]]:
+        table = self.doors().gateway.current()
+        told = {r.environment: {s.deployment.version: s.weight_percent for s in r.shares} for r in table.routes}
+        return dict(sorted(told.items()))
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterWorld]:
+    with serving_cluster() as cluster:
+        engine = Engine()
+        cluster.engine = ("127.0.0.1", engine.server_address[1])
+        repository = made_repository(tmp_path / "repository")
+        made = ClusterWorld(tmp_path, cluster)
+        demand_people(made)
+        place = cluster.place.model_dump(mode="json", exclude_none=True)
+        file = tmp_path / "repository" / "config" / "local.yaml"
+        settings = yaml.safe_load(file.read_text()) | {"serving": place}
+        settings["allowed_endpoints"] = [urlsplit(cluster.played.url).netloc, urlsplit(cluster.prometheus.url).netloc]
+        repository.commit({"config/local.yaml": yaml.safe_dump(settings)}, "serve on the cluster")
+        yield opened(made, monkeypatch)
+        engine.shutdown()
+        engine.server_close()
+
+
+@pytest.mark.slow  # two releases, with real proxies in front of every server
+def test_a_release_did_not_reach_production_on_a_cluster(world: ClusterWorld) -> None:
+    assert world.materialize(*STAGED).success, world.reasons("staging_tests") + world.reasons("staging_deployment")
+    assert world.shares == {"staging": {"1": 100}}
+    signed(world, GRACE)
+    assert world.materialize("approval", "canary", "production").success, world.reasons("canary")
+    assert world.shares == {"production": {"1": 100}, "staging": {"1": 100}}
+    links = {link.name: link for link in audit(world.doors(), "tiny")}
+    assert {link.verdict for link in links.values()} == {"verified"}, links
+    assert "hash every byte" in links["served file"].detail
+    report = world.doors().metrics.counts()
+    assert sum(counts.requests for name, counts in report.items() if "-production-" in name) > 10
+
+    _refuse_what_finds_no_node(world)
+    world.repository.commit_model("training", seed=2)
+    assert world.materialize(*STAGED).success
+    signed(world, GRACE)
+    assert world.materialize("approval", "canary", "production").success, world.reasons("canary")
+    assert world.shares == {"production": {"2": 100}, "staging": {"2": 100}}
+    running = [one.name.rpartition("-")[0] for one in world.doors().serving.running()]
+    assert running == ["tiny-production-v1", "tiny-production-v2", "tiny-staging-v2"], "the version before stays warm"
+
+    retire(world.doors(), "tiny", "Ada", "nobody asks it", even_though_committed=True)
+    world.cluster.api.settle()
+    assert world.shares == {} and world.cluster.api.objects("deployments", NAMESPACE) == []
+
+
+def _refuse_what_finds_no_node(world: ClusterWorld) -> None:
+    """Such a release ends with what the cluster says, and leaves nothing that a GPU could be given to later."""
+    before = world.repository.head
+    world.repository.commit_settings("serving", ready_seconds=1)
+    world.repository.commit_settings("capacity", memory_gb=60000)
+    world.repository.commit_model("resources", memory_gb=60000)
+    servers = world.doors().serving.running()
+    assert not world.materialize("staging_deployment").success
+    (reason,) = world.reasons("staging_deployment")
+    assert "unschedulable" in reason and "Insufficient memory" in reason
+    assert world.doors().serving.running() == servers
+    world.repository.git("reset", "--quiet", "--hard", before)
