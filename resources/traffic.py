@@ -54,8 +54,9 @@ class Gateway(ABC):
         releases may end at one moment. Returns the table in force.
 
         When it returns, no request is on its way to a deployment that the table does not hold, unless one outlasted its
-        own timeout (on a cluster, such a request is answered by a pod that lives on for it). Raises InputError for a table that cannot be served, IntegrityError when the proxy refuses it (the
-        table before rules on), TransientError when the gateway does not answer.
+        own timeout (on a cluster, such a request is answered by a pod that lives on for it). Raises InputError for a
+        table that cannot be served, IntegrityError when the proxy refuses it (the table before rules on),
+        TransientError when the gateway does not answer.
         """
 
     def apply(self, table: RouteTable) -> None:
