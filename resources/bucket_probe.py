@@ -39,6 +39,23 @@ def try_bucket(place: NamedPlace) -> Tried:
     return Tried(trial.refused, trial.skew_seconds)
 
 
+def lifecycle_rules(place: NamedPlace) -> list[dict[str, Any]]:
+    """Of the bucket; none where nobody made any. Raises InputError where they may not be read."""
+    from botocore.exceptions import ClientError
+
+    client, bucket = place.client(), parse_s3(place.uri).bucket
+
+    def ask() -> list[dict[str, Any]]:
+        try:
+            return client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") == "NoSuchLifecycleConfiguration":
+                return []
+            raise
+
+    return place.asked(ask)
+
+
 class _Trial:
     def __init__(self, place: NamedPlace) -> None:
         self._place = place

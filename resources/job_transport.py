@@ -25,6 +25,7 @@ from llmops_core.fingerprint import canonical_json
 from llmops_core.job_outcomes import End, Outcome, Past
 from llmops_core.manifest import MANIFEST
 from llmops_core.uris import parse_s3
+from resources.artifact_store import FolderArtifacts
 from resources.object_store import NamedPlace, NotThere
 from resources.outside import retried
 from resources.s3_artifacts import S3Artifacts
@@ -86,7 +87,12 @@ class JobStore:
 
     def send(self, kind: str, folder: Path) -> str:
         """The digest under which the folder's files now are in the store."""
-        return self._folders.publish(kind, folder).digest
+        try:
+            return self._folders.publish(kind, folder).digest
+        except IntegrityError:
+            # the store's lifecycle may have taken files whose manifest stays a day longer (llmops_core/lifecycle.py)
+            self._folders.withdraw(kind, FolderArtifacts(self._cache).publish(kind, folder).digest)
+            return self._folders.publish(kind, folder).digest
 
     def fetch(self, kind: str, digest: str) -> Path:
         """The files on this machine, read-only. Raises IntegrityError when the store does not have them whole."""
@@ -136,6 +142,12 @@ class JobRecords:
     @property
     def checkpoints(self) -> str:
         return f"s3://{self._store.bucket}/{self._store.prefix}{self._below}/checkpoints"
+
+    def forget_checkpoints(self) -> None:
+        """Manifests first: what is left of a checkpoint then is none."""
+        below = f"{self._below}/checkpoints"
+        for name in sorted(self._records.listed(below), key=lambda each: not each.endswith(f"/{MANIFEST}")):
+            self._records.remove(f"{below}/{name}")
 
     def result(self) -> Record | None:
         return self._read(f"{self._below}/result.json")

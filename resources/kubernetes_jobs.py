@@ -87,6 +87,8 @@ class KubernetesJobs(Jobs):
                 self._act(work, attempt, end)
         self._patiently(lambda: self._caught_up(work, result, on_progress))
         take_out(work.store.fetch(OUTPUT, result["folder"]), job.out)
+        with suppress(TransientError):  # what stays ends by the store's lifecycle
+            work.records.forget_checkpoints()
 
     def going(self) -> list[GoingJob]:
         kinds = [JOBS, TRAIN_JOBS] if self._place.workload == "train_job" else [JOBS]

@@ -95,6 +95,11 @@ class S3Artifacts(ArtifactStore):
             wrong += [f"the copy in {copy}: {sentence}" for sentence in self._cache.verify(kind, digest)]
         return wrong
 
+    def withdraw(self, kind: str, digest: str) -> None:
+        """Without its manifest it is no artefact any more; whoever publishes it again sends what is missing."""
+        bucket, below = self._opened(kind, digest)
+        bucket.remove(f"{below}/{MANIFEST}")
+
     def listed(self) -> list[tuple[str, str]]:
         names = [name.split("/") for name in S3Folder(self._place, self._part_bytes).listed("")]
         return sorted((parts[0], parts[1]) for parts in names if len(parts) == 3 and parts[2] == MANIFEST)

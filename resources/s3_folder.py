@@ -109,6 +109,10 @@ class S3Folder:
         wanted = {**self._named(self._prefix + name), "Body": content, "ContentMD5": _md5_text(content)}
         return self._asked(lambda: _put_new(self._client, wanted))
 
+    def remove(self, name: str) -> None:
+        """The object is gone afterwards, whether it was there or not."""
+        self._asked(lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name))
+
     def etag_of(self, file: Path) -> str:
         """The ETag that this file gets when it is sent from here."""
         size = file.stat().st_size

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from llmops_assets.operations.doctor_cluster import examine_cluster
+from llmops_core import lifecycle
 from llmops_core.doctor import Diagnosis, Health, judge_clock, judge_disk, judge_refusals
 from llmops_core.errors import EnvironmentLacks, LlmopsError, TransientError
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.platform_settings import Bucket, Postgres
-from resources.bucket_probe import try_bucket
+from llmops_core.uris import parse_s3
+from resources.bucket_probe import lifecycle_rules, try_bucket
 from resources.database_probe import try_database
 from resources.dvc_remotes import DvcRemotes
 from resources.git_program import GitProgram
@@ -92,8 +94,19 @@ def _artifacts(platform: Platform) -> Examined:
 
 
 def _job_store(platform: Platform) -> Examined:
-    if isinstance(platform.settings.jobs, ClusterJobsPlace):
-        yield from _bucket("job store", "jobs.store", platform.settings.jobs.store, platform)
+    jobs = platform.settings.jobs
+    if isinstance(jobs, ClusterJobsPlace):
+        yield from _bucket("job store", "jobs.store", jobs.store, platform)
+        yield _lifecycle(jobs, platform)
+
+
+def _lifecycle(jobs: ClusterJobsPlace, platform: Platform) -> Diagnosis:
+    place, prefix = _place("jobs.store", jobs.store, platform), parse_s3(jobs.store.uri).prefix
+    try:
+        rules = lifecycle_rules(place)
+    except LlmopsError as error:
+        return Diagnosis(lifecycle.NAME, Health.UNKNOWN, str(error), "ask as somebody who may read the bucket's rules")
+    return lifecycle.judge_lifecycle(f"{prefix}/" if prefix else "", rules, jobs.deadline_seconds)
 
 
 def _bucket_or_folder(name: str, field: str, bucket: Bucket | None, platform: Platform) -> Examined:
@@ -110,11 +123,14 @@ def _bucket_or_folder(name: str, field: str, bucket: Bucket | None, platform: Pl
 
 
 def _bucket(name: str, field: str, bucket: Bucket, platform: Platform) -> Examined:
-    file = f"config/{platform.settings.name}.yaml"
-    tried = try_bucket(NamedPlace(file, field, bucket.uri, bucket.endpoint, bucket.region))
+    tried = try_bucket(_place(field, bucket, platform))
     yield judge_refusals(name, bucket.uri, tried.refused)
     if tried.skew_seconds is not None:
         yield judge_clock(f"clock against {name}", tried.skew_seconds)
+
+
+def _place(field: str, bucket: Bucket, platform: Platform) -> NamedPlace:
+    return NamedPlace(f"config/{platform.settings.name}.yaml", field, bucket.uri, bucket.endpoint, bucket.region)
 
 
 def _ledger(platform: Platform) -> Examined:

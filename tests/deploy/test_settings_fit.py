@@ -1,10 +1,14 @@
 """config/<environment>.yaml and deploy/kubernetes speak of the same namespaces, queues, GPUs and accounts."""
 
+import json
+
 import pytest
 
-from llmops_core.doctor import rights_of_jobs, rights_of_serving
+from llmops_core.doctor import Health, rights_of_jobs, rights_of_serving
 from llmops_core.job_settings import ClusterJobsPlace
+from llmops_core.lifecycle import judge_lifecycle
 from llmops_core.settings import load_settings
+from llmops_core.uris import parse_s3
 from tests.deploy.manifests import ENVIRONMENTS, HELM, ROOT, of_kind, one, settings
 from tests.deploy.test_helm import merged
 
@@ -105,6 +109,18 @@ def test_what_runs_print_goes_to_a_bucket_of_another_environment(environment: st
 
 
 @clusters
+def test_what_jobs_leave_in_the_bucket_stays_for_ever(environment: str) -> None:
+    mine = load_settings((ROOT / "config" / f"{environment}.yaml").read_bytes(), f"config/{environment}.yaml")
+    assert isinstance(mine.jobs, ClusterJobsPlace)
+    rules = json.loads((ROOT / "deploy" / "object-store" / "lifecycle.json").read_text())["Rules"]
+    prefix = f"{parse_s3(mine.jobs.store.uri).prefix}/"
+    assert judge_lifecycle(prefix, rules, mine.jobs.deadline_seconds).verdict is Health.OK
+    kept = [bucket.uri for bucket in (mine.platform.artifacts, mine.platform.dvc_remote) if bucket is not None]
+    expiring = [rule["Filter"]["Prefix"] for rule in rules if "Days" in rule.get("Expiration", {})]
+    assert kept and not any(parse_s3(uri).prefix.startswith(each.split("/")[0]) for uri in kept for each in expiring)
+
+
+@clusters
 def test_the_platform_lacks_a_right_that_it_uses(environment: str) -> None:
     mine = load_settings((ROOT / "config" / f"{environment}.yaml").read_bytes(), f"config/{environment}.yaml")
     assert isinstance(mine.jobs, ClusterJobsPlace)
@@ -121,6 +137,17 @@ def test_the_platform_lacks_a_right_that_it_uses(environment: str) -> None:
             (right.verb, right.group, "/".join(filter(None, (right.resource, right.subresource)))) for right in needed
         }
         assert wanted - granted == set()
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_dagster_may_not_end_a_run_that_it_launched(environment: str) -> None:
+    """What dagster-k8s's launcher and executor do with a run, a step and their pods."""
+    rules = one(environment, "Role", "dagster-runs")["rules"]
+    granted = {f"{verb} {name}" for rule in rules for name in rule["resources"] for verb in rule["verbs"]}
+    asked = {"create jobs", "list jobs", "delete jobs", "get jobs/status", "get pods", "list pods", "delete pods"}
+    assert asked | {"get pods/log", "list events"} <= granted
+    bound = {each["name"] for each in one(environment, "RoleBinding", "dagster-runs")["subjects"]}
+    assert bound == {"dagster", "llmops-run"}
 
 
 def test_an_environment_has_no_values() -> None:

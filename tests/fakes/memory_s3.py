@@ -51,6 +51,12 @@ class MemoryS3:
         start = int(Range.removeprefix("bytes=").rstrip("-")) if Range else 0
         return {"Body": _Body(content[start:])}
 
+    def delete_object(self, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803
+        self._meet("delete")
+        with self._lock:
+            self.objects.pop((Bucket, Key), None)
+        return {}
+
     def get_paginator(self, name: str) -> "MemoryS3":
         assert name == "list_objects_v2"
         return self

@@ -1,9 +1,14 @@
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import pytest
 
-from resources.bucket_probe import try_bucket
+from llmops_core.doctor import Health
+from llmops_core.errors import InputError
+from llmops_core.lifecycle import judge_lifecycle
+from resources.bucket_probe import lifecycle_rules, try_bucket
 from resources.object_store import NamedPlace
 from tests.fakes.ports import free_port
 from tests.fakes.s3_servers import CREDENTIALS, moto_server
@@ -55,3 +60,17 @@ def test_a_store_that_is_down_was_called_good(endpoint: str) -> None:
 def test_a_store_was_asked_for_a_bucket_in_a_way_that_it_does_not_know(address: str, url: str) -> None:
     client = place("s3://models/a", address).client(credentials=False)
     assert client.generate_presigned_url("get_object", Params={"Bucket": "models", "Key": "a"}).split("?")[0] == url
+
+
+def test_the_lifecycle_of_deploy_was_refused_or_not_seen(endpoint: str) -> None:
+    client = boto3.client("s3", endpoint_url=endpoint)
+    client.create_bucket(Bucket="llmops")
+    store = place("s3://llmops/jobs", endpoint)
+    assert lifecycle_rules(store) == []
+    told = json.loads((Path(__file__).parents[2] / "deploy/object-store/lifecycle.json").read_text())
+    client.put_bucket_lifecycle_configuration(Bucket="llmops", LifecycleConfiguration=told)
+    found = lifecycle_rules(store)
+    assert {each["ID"] for each in found} == {each["ID"] for each in told["Rules"]}
+    assert judge_lifecycle("jobs/", found, 86400).verdict is Health.OK
+    with pytest.raises(InputError):
+        lifecycle_rules(place("s3://nowhere/jobs", endpoint))

@@ -93,3 +93,31 @@ def test_what_a_pod_said_was_lost(store: JobStore) -> None:
     assert records.log(1, "a", 1) == b"words" and records.log(1, "a", 2) is None
     assert records.pods(1) == ["a", "b"] and records.pods(2) == []
     assert records.said(1) == {"exit_code": 9} and records.said(2) is None
+
+
+def test_a_folder_that_the_lifecycle_took_half_of_was_refused_for_ever(store: JobStore, tmp_path: Path) -> None:
+    digest = store.send(INPUT, folder(tmp_path / "sent"))
+    key = f"{store.prefix}folders/{INPUT}/{digest}/deep/rows.txt"
+    store.client.delete_object(Bucket=store.bucket, Key=key)
+    with pytest.raises(IntegrityError):
+        JobStore(store.place, tmp_path / "elsewhere").fetch(INPUT, digest)
+    assert store.send(INPUT, tmp_path / "sent") == digest
+    there = JobStore(store.place, tmp_path / "elsewhere").fetch(INPUT, digest)
+    assert (there / "deep" / "rows.txt").read_text() == "rows"
+
+
+def test_the_checkpoints_of_a_job_that_is_done_stayed_or_took_others_along(store: JobStore) -> None:
+    records, other = store.job(FINGERPRINT), store.job("e" * 64)
+    for job in (records, other):
+        place = job.checkpoints.removeprefix(f"s3://{store.bucket}/")
+        for file in ("state.safetensors", "manifest.json"):
+            store.client.put_object(Bucket=store.bucket, Key=f"{place}/00000001-aaaaaaaa/{file}", Body=b"x")
+    records.publish_result({"folder": "d"})
+    records.forget_checkpoints()
+    left = store.client.get_paginator("list_objects_v2").paginate(Bucket=store.bucket, Prefix=store.prefix)
+    keys = [each["Key"].removeprefix(store.prefix) for page in left for each in page.get("Contents", ())]
+    assert sorted(keys) == [
+        f"jobs/{'e' * 64}/checkpoints/00000001-aaaaaaaa/manifest.json",
+        f"jobs/{'e' * 64}/checkpoints/00000001-aaaaaaaa/state.safetensors",
+        f"jobs/{FINGERPRINT}/result.json",
+    ]
