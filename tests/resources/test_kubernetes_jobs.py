@@ -94,6 +94,7 @@ def test_a_lost_node_was_waited_for_for_ever(world: ClusterWorld) -> None:
     world.api.nodes.add("spot", gpus=8, labels={"gpu": "a100"})
     going = world.following(gpus=(1, "a100"))
     assert world.pod().pod["spec"]["nodeName"] == "spot"
+    until(lambda: world.api.watches.open > 0)  # nobody can tell what was gone before anybody looked
     world.api.nodes.remove("spot")
     world.api.nodes.add("spot-2", gpus=8, labels={"gpu": "a100"})
     assert succeeded(finished(world, 2, going))
