@@ -21,6 +21,11 @@ from tests.resources.kubernetes_samples import job
 Json = dict[str, Any]
 Found = TypeVar("Found")
 KUBECONFIG = "LLMOPS_TEST_KUBECONFIG"
+GROUPS = {
+    **{"jobs": "apis/batch/v1", "deployments": "apis/apps/v1"},
+    **dict.fromkeys(("roles", "rolebindings"), "apis/rbac.authorization.k8s.io/v1"),
+    "httproutes": "apis/gateway.networking.k8s.io/v1",
+}
 SECONDS = 120.0  # a real node pulls nothing here, but may be slow
 
 
@@ -108,9 +113,7 @@ class Namespace:
         self.cluster, self.name = cluster, name
 
     def path(self, plural: str, name: str = "") -> str:
-        group = {"jobs": "apis/batch/v1", "deployments": "apis/apps/v1"}.get(plural, "api/v1")
-        if plural == "httproutes":
-            group = "apis/gateway.networking.k8s.io/v1"
+        group = GROUPS.get(plural, "api/v1")
         return f"/{group}/namespaces/{self.name}/{plural}" + (f"/{name}" if name else "")
 
     def create(self, plural: str, found: Json, **query: str) -> Json:

@@ -1,4 +1,5 @@
-"""A real PostgreSQL server in a temporary folder, as the user that may run it, on loopback and with passwords.
+"""A real PostgreSQL server in a temporary folder, as the user that may run it, with passwords; on loopback unless pods of
+a cluster must reach it.
 
 Debian's `postgresql` has the programs; its own cluster is not touched.
 """
@@ -30,6 +31,7 @@ _numbers = itertools.count()
 @dataclass(frozen=True)
 class PostgresServer:
     port: int
+    host: str = "127.0.0.1"
 
     def new_database(self) -> Postgres:
         """An empty database, as the settings name one; its password is read from PASSWORD_VARIABLE."""
@@ -39,10 +41,10 @@ class PostgresServer:
             connection.execute(text(f"CREATE DATABASE {name}"))
         engine.dispose()
         password = Secret(env=PASSWORD_VARIABLE)
-        return Postgres(host="127.0.0.1", port=self.port, database=name, user=USER, password=password)
+        return Postgres(host=self.host, port=self.port, database=name, user=USER, password=password)
 
     def url(self, database: str) -> URL:
-        return URL.create("postgresql+psycopg2", USER, PASSWORD, "127.0.0.1", self.port, database)
+        return URL.create("postgresql+psycopg2", USER, PASSWORD, self.host, self.port, database)
 
 
 def programs() -> Path | None:
@@ -53,7 +55,7 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
+def running_postgres(host: str = "127.0.0.1") -> Iterator[PostgresServer]:
     folder, port, bin_folder = Path(tempfile.mkdtemp(prefix="pg-")), free_port(), programs()
     assert bin_folder is not None
     user = _user()
@@ -63,12 +65,15 @@ def running_postgres() -> Iterator[PostgresServer]:
         shutil.chown(path, user)
     made = [bin_folder / "initdb", "-D", data, "-U", USER, "--auth=scram-sha-256", f"--pwfile={secret}", "-E", "UTF8"]
     subprocess.run([*made, "--no-sync", "--locale=C.UTF-8"], user=user, cwd=folder, capture_output=True, check=True)
-    options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder, "fsync": "off"}
+    if host != "127.0.0.1":
+        with (data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all all scram-sha-256\n")  # pods come from addresses of their own
+    options = {"listen_addresses": host, "port": port, "unix_socket_directories": folder, "fsync": "off"}
     command = [bin_folder / "postgres", "-D", data, *(f"--{name}={value}" for name, value in options.items())]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log)
     try:
-        running = PostgresServer(port)
+        running = PostgresServer(port, host)
         _wait(running.url("postgres"), server)
         yield running
     finally:

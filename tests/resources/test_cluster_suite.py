@@ -1,6 +1,7 @@
 """The tests for a real cluster, run on the stand-in: they work before somebody has a cluster to run them on."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,13 +23,16 @@ def suite(kubeconfig: str, *chosen: str) -> str:
 
 @pytest.mark.slow  # its pods start Python some twenty times
 def test_the_tests_for_a_cluster_do_not_work() -> None:
-    """Of those of the door to jobs only the first: the contract suite has the door on the stand-in."""
+    """Of the door to jobs and of runs only the first: the contract suite has the door on the stand-in, and every run
+    imports Dagster in a new process. The training imports torch three times."""
     with KubernetesApi() as api:
         api.kubelet.plan = lambda pod: COMMAND
         api.kubelet.image_environment = {"PATH": PROGRAMS, "PYTHONPATH": str(ROOT)}
         api.kubelet.missing_images.add("registry.invalid/nothing:1")
-        told = suite(api.kubeconfig, "tests/cluster", "-k", "not test_door or left_no_result")
-        assert "20 passed" in told and "failed" not in told and "SKIPPED" not in told, told
+        chosen = "not (test_door or test_runs or test_resume) or left_no_result or never_ended_or_was_not_heard"
+        told = suite(api.kubeconfig, "tests/cluster", "-k", chosen)
+        (passed,) = re.findall(r"(\d+) passed", told)
+        assert int(passed) >= 21 and "failed" not in told and "SKIPPED" not in told, told
         assert [each["metadata"]["name"] for each in api.objects("namespaces")] == ["default", "kube-system"]
 
 
