@@ -1,5 +1,5 @@
-"""A real PostgreSQL server in a temporary folder, as the user that may run it, with passwords; on loopback unless pods of
-a cluster must reach it.
+"""A real PostgreSQL server in a temporary folder, as the user that may run it, with passwords; on loopback, unless pods
+of a cluster must reach it.
 
 Debian's `postgresql` has the programs; its own cluster is not touched.
 """
