@@ -19,8 +19,9 @@ from llmops_core.canary import Action, ArmCounts, CanaryPolicy, CanaryState, Dec
 from llmops_core.errors import GateRefused, IntegrityError, TransientError
 from llmops_core.facts import Fact, latest
 from llmops_core.routing import Deployment
+from llmops_core.serving_settings import LocalServingPlace
 from llmops_core.traffic_counts import TrafficCounts
-from llmops_core.verdict import Verdict
+from llmops_core.verdict import Finding, Verdict
 from resources.load import PacedLoad
 from resources.wiring import Platform
 
@@ -99,7 +100,7 @@ def _ticks(step: Step, candidate: Deployment, baseline: Deployment | None) -> tu
         measured = _measure(step, arms, settings.latency_limit_seconds)
         counts = [arm.counts for arm in arms]
         other = counts[1] if measured and len(counts) > 1 else None
-        state, decision = advance(policy, state, counts[0], other, time.time())
+        state, decision = advance(policy, state, counts[0], other, time.time(), _served(step, candidate))
         tick = _tick(state, decision, arms)
         ticks.append(tick)
         step.platform.ledger.append(
@@ -210,6 +211,14 @@ def _measure(step: Step, arms: list[Arm], limit_seconds: float) -> bool:
     for arm in arms:
         arm.add(now.get(arm.deployment.name), limit_seconds)
     return True
+
+
+def _served(step: Step, candidate: Deployment) -> Finding | None:
+    """Whether anybody answers for the candidate. Pods count their own requests: with none of them ready the gateway
+    turns its share away, and no count says so. On one machine the gateway counts these too."""
+    if isinstance(step.platform.settings.serving, LocalServingPlace):
+        return None
+    return step.platform.serving.health(candidate.name)
 
 
 def _arm(deployment: Deployment, resumed: dict[str, Any] | None, before: dict[str, TrafficCounts]) -> Arm:

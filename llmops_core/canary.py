@@ -126,9 +126,15 @@ def begin(policy: CanaryPolicy, now_seconds: float, baseline_demanded: bool = Tr
 
 
 def advance(
-    policy: CanaryPolicy, state: CanaryState, candidate: ArmCounts, baseline: ArmCounts | None, now_seconds: float
+    policy: CanaryPolicy,
+    state: CanaryState,
+    candidate: ArmCounts,
+    baseline: ArmCounts | None,
+    now_seconds: float,
+    served: Finding | None = None,
 ) -> tuple[CanaryState, Decision]:
-    """Judges one tick. `baseline` is None where its counts could not be read.
+    """Judges one tick. `baseline` is None where its counts could not be read. `served` says whether the candidate has
+    a server at all; it is None where every request is counted, answered by one or not.
 
     Raises IntegrityError for another policy than the canary began with: the proof would be of something else.
     """
@@ -145,6 +151,7 @@ def advance(
     else:
         seen = _take_in(policy, state, candidate, baseline, now_seconds)
         findings = weigh(policy, _evidence(seen, baseline is not None))
+    findings = (*findings, served) if served is not None else findings
     ruling = Ruling.UNTRUSTED if lost else _rule(policy, state, findings, elapsed)
     if ruling is Ruling.TIME_OVER:
         told = f"{elapsed:.0f} s passed in this step without proof, and not enough evidence is not a pass"

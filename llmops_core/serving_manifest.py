@@ -39,6 +39,7 @@ NAME_LENGTH = 52  # replica sets and pods append to it, and labels end at 63
 PROPAGATION_SECONDS = 5  # until every proxy knows that a pod is leaving
 LONGEST_DRAIN_SECONDS = 120
 PROBE_SECONDS = 5
+START_SECONDS = 120  # of the front, where an image is read for the first time
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,7 @@ def _front(plan: DeploymentPlan, place: ClusterServingPlace) -> Manifest:
     size = {"cpu": "500m", "memory": "256M", "ephemeral-storage": "100M"}
     container = _container(FRONT, place.image, place, ["python", "-m", "resources.pod_front"], told, size)
     container["ports"] = [{"name": "http", "containerPort": PORT, "protocol": "TCP"}]
+    container["startupProbe"] = _probe("/health", "http", failures=START_SECONDS // PROBE_SECONDS)
     container["readinessProbe"] = _probe("/ready", "http", failures=2)  # asks the engine, by the way that requests take
     container["livenessProbe"] = _probe("/health", "http", failures=3)
     return container | _leaving(plan)

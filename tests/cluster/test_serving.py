@@ -63,7 +63,7 @@ def plan(digest: str, **changes: object) -> DeploymentPlan:
     values = {
         **{"name": "llama-3.1-production-v1-1a2b3c4d", "model": "llama-3.1", "version": "1", "weights_digest": digest},
         **{"model_file": Path("model.gguf"), "alias": "llama-3.1@1", "context_tokens": 64, "parallel": 2},
-        **{"timeout_seconds": 2.0, "directory": Path(), "python": Path(sys.executable), "memory_gb": 0.5, "cpu": 0.1},
+        **{"timeout_seconds": 2.0, "directory": Path(), "python": Path(sys.executable), "memory_gb": 0.5, "cpu": 0.25},
     }
     return DeploymentPlan.model_validate({**values, **changes})
 

@@ -22,7 +22,7 @@ from llmops_core.canary import (
 )
 from llmops_core.errors import IntegrityError
 from llmops_core.sequential import log_evidence_above, log_evidence_below
-from llmops_core.verdict import Verdict
+from llmops_core.verdict import Finding, Verdict
 
 POLICY = CanaryPolicy()
 GOOD = ArmCounts(200, 0, 0)
@@ -140,6 +140,22 @@ def test_no_requests_at_all_hold_and_then_roll_back():
     state, decision = advance(POLICY, state, ArmCounts(), ArmCounts(1000), 300.0)
     assert state.stage is Stage.ROLLED_BACK
     assert "no request has reached the candidate" in decision.reason
+
+
+def test_a_candidate_without_any_server_goes_back_although_no_count_says_so():
+    gone = Finding("health", Verdict.FAILED, "0 of 3 replicas are ready")
+    state, decision = advance(POLICY, begin(POLICY, 0.0), ArmCounts(), ArmCounts(50), 5.0, gone)
+    assert (decision.action, state.stage) == (Action.ROLL_BACK, Stage.ROLLED_BACK)
+    assert "0 of 3 replicas are ready" in decision.reason
+
+
+def test_a_candidate_of_whose_servers_nothing_is_known_is_not_passed():
+    unknown = Finding("health", Verdict.ERROR, "the cluster does not answer")
+    _, decision = advance(POLICY, begin(POLICY, 0.0), GOOD, BASELINE, 5.0, unknown)
+    assert decision.action is Action.HOLD
+    well = Finding("health", Verdict.PASSED, "1 of 3 replicas are ready")
+    _, decision = advance(POLICY, begin(POLICY, 0.0), GOOD, BASELINE, 5.0, well)
+    assert decision.action is Action.STEP and "1 of 3 replicas are ready" in decision.reason
 
 
 def test_a_missing_baseline_holds_for_ever_unless_none_is_demanded():
