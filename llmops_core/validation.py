@@ -15,6 +15,7 @@ from llmops_core.dvc_files import parse_dvc_file, parse_dvc_lock, stage_wdirs
 from llmops_core.errors import InputError, Problem
 from llmops_core.model_spec import LIMIT_DEPENDENCIES, ModelSpec, judge_model_spec
 from llmops_core.problems import at_line
+from llmops_core.serving_settings import ClusterServingPlace
 from llmops_core.settings import Settings, allowed_by, judge_settings
 from llmops_core.strict_yaml import Document, load
 from llmops_core.training_spec import HuggingFaceSource, LocalSource, S3Source
@@ -82,6 +83,9 @@ def _lacking_hardware(spec: ModelSpec, settings: Settings) -> Iterator[str]:
 def _lacking_services(spec: ModelSpec, settings: Settings) -> Iterator[str]:
     if spec.serving.engine == "vllm" and settings.serving.kind != "kubernetes":
         yield f"its engine, vllm, is served on a Kubernetes cluster, and {settings.name} has none"
+    place = settings.serving
+    if spec.serving.engine == "vllm" and isinstance(place, ClusterServingPlace) and place.vllm_image is None:
+        yield f"its engine is vllm, and {settings.name} names no image of it (serving.vllm_image)"
     endpoint = spec.source.endpoint if isinstance(spec.source, (HuggingFaceSource, S3Source)) else None
     if endpoint is not None:
         try:

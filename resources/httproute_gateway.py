@@ -112,6 +112,11 @@ class HttpRouteGateway(Gateway):
             made = self._api.create(HTTP_ROUTES, manifest)
         except AlreadyExists:
             return False
+        except TransientError:
+            found = self._api.get(HTTP_ROUTES, manifest["metadata"]["name"])
+            if found is None:
+                raise
+            made = found  # only the answer was lost
         self._second_look(made, wanted, change)
         return True
 
@@ -140,7 +145,7 @@ class HttpRouteGateway(Gateway):
 
     def _read(self) -> dict[str, Manifest]:
         """Our routes by the objects' names."""
-        found, _ = self._api.list(HTTP_ROUTES, manifests.SELECTOR)
+        found = self._api.every(HTTP_ROUTES, manifests.SELECTOR)
         return {each["metadata"]["name"]: each for each in found if "deletionTimestamp" not in each["metadata"]}
 
     def _until_ruled(self, model: str, environment: Environment, route: Route | None, deadline: float) -> None:

@@ -68,6 +68,15 @@ class KubernetesApi:
         except _NotFound:
             return None
 
+    def every(self, kind: Kind, selector: str) -> list[Manifest]:
+        """All objects; listed again when the pages took too long, and TransientError when they always do."""
+        for _ in range(3):
+            try:
+                return self.list(kind, selector)[0]
+            except Gone:
+                continue
+        raise TransientError(f"the cluster forgets {kind.plural} faster than they can be listed")
+
     def list(self, kind: Kind, selector: str = "", fields: str = "") -> tuple[list[Manifest], str]:
         """(all objects, the version they were read at), page by page. Raises Gone when the pages took too long."""
         found: list[Manifest] = []

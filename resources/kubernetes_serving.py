@@ -166,7 +166,7 @@ class KubernetesServing(ServingEngine):
         raise TransientError(f"{kind.plural} {name} of an earlier deployment does not go: try again")
 
     def _all(self) -> list[Manifest]:
-        found, _ = self._api.list(DEPLOYMENTS, manifests.SELECTOR)
+        found = self._api.every(DEPLOYMENTS, manifests.SELECTOR)
         return [each for each in found if not is_leaving(each)]
 
     def _found(self, name: str) -> Manifest | None:
@@ -174,7 +174,7 @@ class KubernetesServing(ServingEngine):
         return None if found is None or is_leaving(found) else found
 
     def _pods(self, name: str) -> list[Manifest]:
-        found, _ = self._api.list(PODS, f"{manifests.DEPLOYMENT_LABEL}={manifests.object_name(name)}")
+        found = self._api.every(PODS, f"{manifests.DEPLOYMENT_LABEL}={manifests.object_name(name)}")
         return [pod for pod in found if not is_leaving(pod)]
 
     def _words(self, crash: Crash) -> str:

@@ -15,6 +15,7 @@ import yaml
 
 from llmops_assets.operations.audit import audit
 from llmops_assets.operations.retiring import retire
+from llmops_assets.operations.rollback import roll_back
 from resources.httproute_gateway import HttpRouteGateway
 from resources.prometheus_metrics import PrometheusMetrics
 from resources.wiring import Platform, build_platform
@@ -121,6 +122,9 @@ def test_a_release_did_not_reach_production_on_a_cluster(world: ClusterWorld) ->
     assert world.shares == {"production": {"2": 100}, "staging": {"2": 100}}
     running = [one.name.rpartition("-")[0] for one in world.doors().serving.running()]
     assert running == ["tiny-production-v1", "tiny-production-v2", "tiny-staging-v2"], "the version before stays warm"
+
+    roll_back(world.doors(), "tiny", "to see the way back")
+    assert world.shares == {"production": {"1": 100}, "staging": {"2": 100}}
 
     retire(world.doors(), "tiny", "Ada", "nobody asks it", even_though_committed=True)
     world.cluster.api.settle()

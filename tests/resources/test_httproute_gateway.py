@@ -100,6 +100,22 @@ def test_a_retirement_of_what_serves_was_undone(cluster: ServingCluster) -> None
     assert mine.current() == RouteTable()
 
 
+def test_an_answer_that_was_lost_let_a_retired_model_through(cluster: ServingCluster) -> None:
+    retired: list[bool] = []
+
+    def permitted(found: RouteTable) -> RouteTable:
+        if retired:
+            raise GateRefused("retirement", "a person ended the model")
+        return found.with_route(route((OLD, 100)))
+
+    cluster.api.faults.lose_answer(verb="create", resource="httproutes")
+    with pytest.raises(GateRefused):
+        gateway(cluster).revise(meanwhile(lambda: retired.append(True), permitted))
+    assert cluster.api.objects("httproutes", NAMESPACE) == []
+    cluster.api.faults.lose_answer(verb="create", resource="httproutes")
+    gateway(cluster).apply(table(route((OLD, 100))))
+
+
 def test_canaries_of_one_model_by_many_workers_left_a_mixture(cluster: ServingCluster) -> None:
     wanted = [table(route((OLD, 100 - weight), (NEW, weight))) for weight in (1, 10, 25, 50, 75, 99)]
     threads = [threading.Thread(target=gateway(cluster).apply, args=(each,)) for each in wanted]
