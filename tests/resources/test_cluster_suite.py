@@ -24,8 +24,8 @@ def suite(kubeconfig: str, *chosen: str) -> str:
 @pytest.mark.slow  # its pods start Python some twenty times
 def test_the_tests_for_a_cluster_do_not_work() -> None:
     """Of the door to jobs and of runs only the first: the contract suite has the door on the stand-in, and every run
-    imports Dagster in a new process. The training imports torch three times. Servers of routes only: a pod of theirs is
-    started in test_kubernetes_serving.py."""
+    imports Dagster in a new process. The training imports torch three times. Of servers only the
+    routes: test_kubernetes_serving.py starts a pod of theirs."""
     with KubernetesApi() as api:
         api.kubelet.plan = lambda pod: COMMAND
         api.kubelet.image_environment = {"PATH": PROGRAMS, "PYTHONPATH": str(ROOT)}
