@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmops_core.engine_commands import ENGINE_PORT, WEIGHTS, WORK, command_of, environment_of
 from llmops_core.fingerprint import canonical_json, digest_of
 from llmops_core.job_manifest import USER, pool_of, quantity, toleration_of
 from llmops_core.job_names import LABEL_DOMAIN, MANAGED_BY, label_value
@@ -31,10 +32,8 @@ COMPONENT, SERVER = "app.kubernetes.io/component", "model-server"
 DEPLOYMENT_LABEL = f"{LABEL_DOMAIN}/deployment"
 SELECTOR = f"{MANAGED_BY}={MANAGER},{COMPONENT}={SERVER}"
 PLAN, MADE_AS = f"{LABEL_DOMAIN}/plan", f"{LABEL_DOMAIN}/manifest-digest"
-PORT, ENGINE_PORT = 8000, 8001
-WORK, WEIGHTS = "/scratch", "/weights"
+PORT = 8000
 FETCH, FRONT, ENGINE = "fetch", "front", "server"
-KIND_OF_WEIGHTS = "weights"
 NAME_LENGTH = 52  # replica sets and pods append to it, and labels end at 63
 PROPAGATION_SECONDS = 5  # until every proxy knows that a pod is leaving
 LONGEST_DRAIN_SECONDS = 120
@@ -200,14 +199,13 @@ def _front(plan: DeploymentPlan, place: ClusterServingPlace) -> Manifest:
 
 
 def _engine(plan: DeploymentPlan, place: ClusterServingPlace, pool: GpuPool | None) -> Manifest:
-    vllm = plan.engine == "vllm"
-    image = place.vllm_image if vllm and place.vllm_image else place.image
+    image = place.vllm_image if plan.engine == "vllm" and place.vllm_image else place.image
     disk = quantity(place.ephemeral_storage_gb)  # the weights count against it as long as the pod lives
     size = {"cpu": f"{round(plan.cpu * 1000)}m", "memory": quantity(plan.memory_gb), "ephemeral-storage": disk}
     if pool is not None:
         size[pool.resource] = str(plan.gpu_count)
-    told = [{"name": name, "value": value} for name, value in sorted(_VLLM_ENVIRONMENT.items())] if vllm else []
-    command = _vllm_command(plan) if vllm else _llama_command(plan)
+    command, variables = command_of(plan), environment_of(plan)
+    told = [{"name": name, "value": value} for name, value in sorted(variables.items())]
     container = _container(ENGINE, image, place, command, told, size)
     container["volumeMounts"] += [{"name": "weights", "mountPath": WEIGHTS, "readOnly": True}]
     if pool is not None:
@@ -216,45 +214,6 @@ def _engine(plan: DeploymentPlan, place: ClusterServingPlace, pool: GpuPool | No
     container["startupProbe"] = _probe("/health", "engine", failures=math.ceil(place.ready_seconds / PROBE_SECONDS))
     container["livenessProbe"] = _probe("/health", "engine", failures=6)
     return container | _leaving(plan)
-
-
-def _folder(plan: DeploymentPlan) -> str:
-    """Where `fetch` puts the weights: as the artefact store keeps a folder, so that every reader verifies alike."""
-    return f"{WEIGHTS}/{KIND_OF_WEIGHTS}/{plan.weights_digest}"
-
-
-def _llama_command(plan: DeploymentPlan) -> list[str]:
-    options = {
-        "--model": f"{_folder(plan)}/{plan.model_file.name}",
-        "--host": "$(POD_IP)",
-        "--port": ENGINE_PORT,
-        "--alias": plan.alias,
-        "--context-tokens": plan.context_tokens,
-        "--parallel": plan.parallel,
-        "--threads": max(1, int(plan.cpu)),
-    }
-    return ["python", "-m", "recipes.serve", *(str(part) for option in options.items() for part in option)]
-
-
-# Weights lie in the pod: nothing is asked of a hub, and nothing is told of how it is used. The user has no name.
-_VLLM_ENVIRONMENT = {
-    **{"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"},
-    **{"USER": "llmops", "XDG_CACHE_HOME": f"{WORK}/cache", "TRITON_CACHE_DIR": f"{WORK}/cache/triton"},
-}
-
-
-def _vllm_command(plan: DeploymentPlan) -> list[str]:
-    options = {
-        "--model": _folder(plan),
-        "--host": "$(POD_IP)",
-        "--port": ENGINE_PORT,
-        "--served-model-name": plan.alias,
-        "--max-model-len": plan.context_tokens,
-        "--max-num-seqs": plan.parallel,
-        "--tensor-parallel-size": max(1, plan.gpu_count),
-    }
-    flat = (str(part) for option in options.items() for part in option)
-    return ["python3", "-m", "vllm.entrypoints.openai.api_server", *flat]
 
 
 def _container(
@@ -294,9 +253,8 @@ def changed_by_hand(found: Mapping[str, Any], plan: DeploymentPlan) -> str:
     """What a Deployment runs that its plan does not say; empty when it runs the plan. Of the many fields, these decide
     which model answers."""
     pod = found["spec"]["template"]["spec"]
-    wanted = {ENGINE: _vllm_command(plan) if plan.engine == "vllm" else _llama_command(plan)}
     commands = {each["name"]: each.get("command") for each in pod["containers"]}
-    if commands.get(ENGINE) != wanted[ENGINE]:
+    if commands.get(ENGINE) != command_of(plan):
         return f"its server runs {' '.join(commands.get(ENGINE) or ['nothing'])}"
     orders = [
         json.loads(variable.get("value", "{}")).get("digest")

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from llmops_core.engine_commands import KIND_OF_WEIGHTS
 from llmops_core.errors import IntegrityError, LlmopsError
-from llmops_core.serving_manifest import KIND_OF_WEIGHTS, WeightStore
+from llmops_core.serving_manifest import WeightStore
 from resources.object_store import NamedPlace
 from resources.outside import retried
 from resources.s3_artifacts import S3Artifacts
