@@ -7,6 +7,7 @@ with a file, which lies at the same path in this process and in pods, since a ru
 
 import base64
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,10 +32,11 @@ ENDS_SECONDS = 300.0  # every pod imports Dagster first
 
 
 class DagsterOnCluster:
-    """`folder` is this Dagster's own; its path is used in pods as well."""
+    """`folder` is this Dagster's own. Its path, and that of the kubeconfig, are used in pods as well: the first is made
+    there by the run, the second by a mount, so neither lies in the other."""
 
     def __init__(self, namespace: Namespace, database: Postgres, folder: Path) -> None:
-        self.namespace, self._folder = namespace, folder
+        self.namespace, self._config_file = namespace, folder.with_name(f"{folder.name}-kubernetes") / "config"
         self._prepare()
         instance = {
             "storage": dagster_storage(database),
@@ -45,6 +47,10 @@ class DagsterOnCluster:
         (folder / "dagster.yaml").write_text(json.dumps(instance))
         namespace.create("configmaps", _config_map("dagster-instance", {"dagster.yaml": json.dumps(instance)}))
         self.instance = DagsterInstance.from_config(str(folder))
+
+    def close(self) -> None:
+        self.instance.dispose()
+        shutil.rmtree(self._config_file.parent)
 
     def launch(self, job: str) -> str:
         """Starts a run of a job of runs_in_pods.py and returns its id."""
@@ -96,10 +102,6 @@ class DagsterOnCluster:
         self._config_file.write_text(given)
         held = {"metadata": {"name": KUBECONFIG_SECRET}, "stringData": {self._config_file.name: given}}
         self.namespace.create("secrets", held)
-
-    @property
-    def _config_file(self) -> Path:
-        return self._folder / "kubernetes" / "config"
 
     def _kubeconfig(self) -> Json:
         """The API as pods reach it, for the account of runs."""

@@ -36,7 +36,7 @@ def dagster(
     try:
         yield started
     finally:
-        started.instance.dispose()
+        started.close()
         shutil.rmtree(folder)
 
 
