@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmops_core.errors import EnvironmentLacks, IntegrityError
+from llmops_core.errors import EnvironmentLacks, LlmopsError
 from llmops_core.facts import Fact, latest
 from llmops_core.route_manifest import base_path
 from llmops_core.routing import Deployment, Environment, Route, RouteTable, Share
@@ -37,9 +37,9 @@ def deploy(step: "Step", environment: Environment) -> Deployment:
     limit_seconds = READY_LIMIT_SECONDS if isinstance(place, LocalServingPlace) else place.ready_seconds
     try:
         platform.serving.wait_ready(deployment, limit_seconds)
-    except (IntegrityError, EnvironmentLacks):
-        if not isinstance(place, LocalServingPlace) and not _is_routed(platform, deployment):
-            platform.serving.retire(deployment.name)  # its GPUs wait for nobody; what it said is in the error
+    except LlmopsError as error:
+        if not isinstance(place, LocalServingPlace) and not step.is_tried_again(error):
+            _give_up(platform, deployment)
         raise
     return deployment
 
@@ -77,9 +77,15 @@ def _plan(step: "Step", environment: Environment) -> DeploymentPlan:
     )
 
 
-def _is_routed(platform: Platform, deployment: Deployment) -> bool:
-    shares = (share for each in platform.gateway.current().routes for share in each.shares)
-    return any(share.deployment.name == deployment.name for share in shares)
+def _give_up(platform: Platform, deployment: Deployment) -> None:
+    """Takes pods away that nobody waits for any more, so that they hold no GPUs; what they said is in the error. What a
+    route may lead to stays."""
+    try:
+        shares = [share.deployment.name for each in platform.gateway.current().routes for share in each.shares]
+    except LlmopsError:
+        return
+    if deployment.name not in shares:
+        platform.serving.retire(deployment.name)
 
 
 def route(

@@ -98,6 +98,10 @@ class Step:
         require(self.name, found)
         return found
 
+    def is_tried_again(self, error: LlmopsError) -> bool:
+        """Whether this stage begins once more after the error."""
+        return will_try_again(self.context, error)
+
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """An empty folder for this stage, removed when it is left; what a killed run left there is removed first."""
@@ -185,6 +189,10 @@ class Step:
         return MaterializeResult(metadata=rows, data_version=DataVersion(fact.body["digest"]))
 
 
+def will_try_again(context: AssetExecutionContext, error: LlmopsError) -> bool:
+    return isinstance(error, TransientError) and context.retry_number < ONCE_MORE.max_retries
+
+
 @contextmanager
 def stage(context: AssetExecutionContext, platform: Platform, name: str) -> Iterator[Step]:
     """Opens the run's release for one stage and turns purposeful errors into recorded, readable failures."""
@@ -207,7 +215,7 @@ def stage(context: AssetExecutionContext, platform: Platform, name: str) -> Iter
     except LlmopsError as error:
         refused = error.stage if isinstance(error, GateRefused) else name
         reason = error.reason if isinstance(error, GateRefused) else str(error)
-        if not isinstance(error, TransientError) or context.retry_number >= ONCE_MORE.max_retries:
+        if not will_try_again(context, error):
             body = {"reason": reason, "revision": revision, "run_id": context.run.run_id}
             platform.ledger.append("refused", model=model, subject=refused, body=body)
         raise Failure(description=reason, allow_retries=isinstance(error, TransientError)) from error
