@@ -66,10 +66,11 @@ def head_of(platform: Platform) -> str:
     return platform.source.head(None if branch == "HEAD" else branch)
 
 
-def pinned_revision(platform: Platform, model: str, run_id: str, wanted: str | None) -> str:
-    """The revision of a run: the same for every step of it, whatever was committed meanwhile."""
-    revision = wanted or head_of(platform)
-    body = {"revision": platform.source.resolve(revision), "run_id": run_id, "repository": platform.repository}
+def pinned_revision(platform: Platform, model: str, run_id: str, wanted: str | None, generation: int = 0) -> str:
+    """The revision of a run: the same for every step of it, whatever was committed meanwhile. `generation` is the
+    number of the request that it answers."""
+    revision = platform.source.resolve(wanted or head_of(platform))
+    body = {"revision": revision, "run_id": run_id, "repository": platform.repository, "generation": generation}
     fact = platform.ledger.append("pinned", model=model, subject="run", body=body, once=f"pinned:{model}:{run_id}")
     return str(fact.body["revision"])
 

@@ -74,10 +74,16 @@ class Step:
         """Raises GateRefused when a release that was asked for later is in production: this one must not undo it."""
         facts = self.platform.ledger.facts(self.release.model)
         now = latest(facts, "switched", subject="production")
-        if not self._generation or now is None or now.body.get("revision") == self.release.revision:
+        if not self._generation or now is None or now.body["deployment"] is None:
             return
-        serving = (f for f in facts if f.kind == "requested" and f.body["revision"] == now.body.get("revision"))
-        if any(fact.body["generation"] > self._generation for fact in serving):
+        made = [f for f in facts if f.subject == "production" and f.kind == "produced"]
+        serving = next((f.fingerprint for f in reversed(made) if f.body["deployment"] == now.body["deployment"]), "")
+        later = (
+            f
+            for f in facts
+            if f.kind == "requested" and f.fingerprint == serving != self.release.fingerprints["production"]
+        )
+        if any(fact.body["generation"] > self._generation for fact in later):
             why = f"{now.body['revision'][:12]}, which was asked for later, is in production"
             again = f"`llmops release {self.release.model} --revision {self.release.revision[:12]}` asks anew"
             raise GateRefused("order", f"{why}; {again}")
@@ -85,7 +91,7 @@ class Step:
     @property
     def _generation(self) -> int:
         """Which request of the model this run answers; 0 where nobody asked for it but a person in the UI."""
-        return int(self.context.run.tags.get(GENERATION_TAG, 0))
+        return _generation_of(self.context)
 
     def _began_after(self, fact: Fact) -> bool:
         """Whether this run was pinned after the fact was written."""
@@ -193,6 +199,10 @@ def will_try_again(context: AssetExecutionContext, error: LlmopsError) -> bool:
     return isinstance(error, TransientError) and context.retry_number < ONCE_MORE.max_retries
 
 
+def _generation_of(context: AssetExecutionContext) -> int:
+    return int(context.run.tags.get(GENERATION_TAG, 0))
+
+
 @contextmanager
 def stage(context: AssetExecutionContext, platform: Platform, name: str) -> Iterator[Step]:
     """Opens the run's release for one stage and turns purposeful errors into recorded, readable failures."""
@@ -201,7 +211,7 @@ def stage(context: AssetExecutionContext, platform: Platform, name: str) -> Iter
     try:
         platform = doors_of(platform, model)
         wanted = context.run.tags.get(REVISION_TAG)
-        revision = pinned_revision(platform, model, context.run.run_id, wanted)
+        revision = pinned_revision(platform, model, context.run.run_id, wanted, _generation_of(context))
         if wanted is None:
             context.instance.add_run_tags(context.run.run_id, {REVISION_TAG: revision})
         release = open_release(platform, model, revision)

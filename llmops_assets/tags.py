@@ -8,12 +8,14 @@ REVISION_TAG, FINGERPRINT_TAG, GENERATION_TAG = "llmops/revision", "llmops/finge
 REQUEST_TAG, REASON_TAG = "llmops/request", "llmops/reason"
 
 
-def tags_of(platform: Platform, request: Fact) -> dict[str, str]:
-    """The tags of the run that a `requested` fact asks for, without its partition."""
+def tags_of(platform: Platform, request: Fact, revision: str = "") -> dict[str, str]:
+    """The tags of the run that a `requested` fact asks for, without its partition. `revision` is the run's where it
+    is not the fact's, but depends on the same."""
     body = request.body
-    link = platform.source.web_link(body["revision"])
+    revision = revision or body["revision"]
+    link = platform.source.web_link(revision)
     return {
-        REVISION_TAG: body["revision"],
+        REVISION_TAG: revision,
         FINGERPRINT_TAG: request.fingerprint,
         GENERATION_TAG: str(body["generation"]),
         REQUEST_TAG: request.digest,

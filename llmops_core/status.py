@@ -30,10 +30,12 @@ class Serving:
 
 @dataclass(frozen=True)
 class Blocked:
-    """Why the newest release of a model does not go on. `stage` is the one that refused or waits."""
+    """Why the newest release of a model does not go on. `stage` is the one that refused or waits. `commit` is the one
+    that was refused before any run was asked for; empty for what a run met."""
 
     stage: str
     reason: str
+    commit: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,18 +84,18 @@ class ModelStatus:
 def fold(model: str, facts: Sequence[Fact]) -> ModelStatus:
     """The status of one model from its facts in order.
 
-    A newly pinned revision clears what held up the one before it; a stage that is produced replaces its own refusal.
+    A newly pinned revision clears what held up the one before it; a stage that is produced replaces its own refusal. A
+    commit that was refused before any run does neither: the release that was asked for before still waits where it did.
     """
     environments: dict[str, Serving] = {}
     blocked: dict[str, Blocked] = {}
     revision, retired = "", None
-    for fact in facts:
-        if fact.model != model:
-            continue
+    ours = [fact for fact in facts if fact.model == model]
+    for fact in ours:
         if fact.kind == "pinned":
             revision = fact.body["revision"]
             blocked.clear()
-        elif fact.kind == "refused" and fact.body.get("revision") == revision:
+        elif fact.kind == "refused" and fact.body.get("revision") == revision and not _before_a_run(fact):
             blocked[fact.subject] = Blocked(fact.subject, fact.body["reason"])
         elif fact.kind == "produced":
             blocked.pop(fact.subject, None)
@@ -107,7 +109,20 @@ def fold(model: str, facts: Sequence[Fact]) -> ModelStatus:
         elif fact.kind == "retired":
             retired = _retirement(fact)
             blocked.clear()
-    return ModelStatus(model, environments, tuple(blocked.values()), revision, retired)
+    return ModelStatus(model, environments, (*_refused_commit(ours), *blocked.values()), revision, retired)
+
+
+def _before_a_run(fact: Fact) -> bool:
+    """Whether a sensor refused the commit itself, and says who it is."""
+    return fact.kind == "refused" and "by" in fact.body
+
+
+def _refused_commit(facts: Sequence[Fact]) -> tuple[Blocked, ...]:
+    """The newest commit that was refused before any run, unless something was asked for since."""
+    newest = next((f for f in reversed(facts) if f.kind in ("requested", "retired") or _before_a_run(f)), None)
+    if newest is None or newest.kind != "refused":
+        return ()
+    return (Blocked(newest.subject, newest.body["reason"], newest.body["revision"]),)
 
 
 def _retirement(fact: Fact) -> Retirement:

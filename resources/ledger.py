@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
+    Index,
     Integer,
     MetaData,
     Select,
@@ -55,6 +56,8 @@ _facts = Table(
     Column("digest", String(64), nullable=False),
     Column("once", String(200), nullable=True, unique=True),
 )
+# sensors ask at every tick for the newest request, however many steps of canaries were written since
+_by_kind = Index("ix_facts_kind_sequence", _facts.c.kind, _facts.c.sequence)
 
 
 class Ledger(ABC):
@@ -78,8 +81,8 @@ class Ledger(ABC):
         """The newest fact of a model that has one of these kinds."""
 
     @abstractmethod
-    def newest_of_each(self, *kinds: Kind) -> list[Fact]:
-        """For each model the newest fact that has one of these kinds."""
+    def newest_of_each(self, *kinds: Kind, subject: str | None = None) -> list[Fact]:
+        """For each model the newest fact that has one of these kinds, and this subject if one is given."""
 
     @abstractmethod
     def entries(self) -> list[tuple[Fact, str | None]]:
@@ -115,6 +118,7 @@ class SqlLedger(Ledger):
             with self._engine.begin() as connection:
                 _take_turns(connection)  # of two that make the table at once PostgreSQL refuses one
                 _metadata.create_all(connection)
+                _by_kind.create(connection, checkfirst=True)  # in a ledger that was begun without it
         except OperationalError as error:
             raise TransientError(f"the ledger in {self._engine.url!r} cannot be reached: {error.orig}") from error
 
@@ -147,8 +151,10 @@ class SqlLedger(Ledger):
         query = select(_facts).where(_facts.c.model == model, _facts.c.kind.in_(kinds))
         return next(iter(self._read(query.order_by(_facts.c.sequence.desc()).limit(1))), None)
 
-    def newest_of_each(self, *kinds: Kind) -> list[Fact]:
+    def newest_of_each(self, *kinds: Kind, subject: str | None = None) -> list[Fact]:
         newest = select(func.max(_facts.c.sequence)).where(_facts.c.kind.in_(kinds)).group_by(_facts.c.model)
+        if subject is not None:
+            newest = newest.where(_facts.c.subject == subject)
         return self._read(select(_facts).where(_facts.c.sequence.in_(newest)).order_by(_facts.c.model))
 
     def last(self, *kinds: Kind) -> Fact | None:

@@ -8,9 +8,11 @@ import click
 from llmops_assets.cli.following import resolve
 from llmops_assets.cli.options import as_json, platform, show
 from llmops_assets.operations.approving import approved_subject, sign
+from llmops_assets.operations.continuing import waits_at
 from llmops_assets.release import open_release
 from llmops_assets.repositories import doors_of
 from llmops_core.approval import Statement
+from resources.wiring import Platform
 
 
 @click.command("approve")
@@ -18,7 +20,7 @@ from llmops_core.approval import Statement
 @click.option("--environment", type=click.Choice(["production"]), default="production", show_default=True)
 @click.option("--role", required=True, help="The role you sign in, such as technical or security.")
 @click.option("--key", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Default: ~/.ssh/id_ed25519.")
-@click.option("--revision", help="Commit, branch or tag; default: HEAD.")
+@click.option("--revision", help="Commit, branch or tag; default: what waits, else HEAD.")
 @click.option("--refuse", is_flag=True, help="Sign a refusal instead.")
 @click.option("--comment", default="", help="Why; stays beside the signature.")
 @as_json
@@ -38,7 +40,7 @@ def command(
     these digests; it counts for nothing else. The waiting release goes on by itself.
     """
     doors = doors_of(platform(), model)
-    release = open_release(doors, model, resolve(doors, model, revision))
+    release = open_release(doors, model, resolve(doors, model, revision or revision_to_sign(doors, model)))
     subject = approved_subject(release)
     decision = "refuse" if refuse else "approve"
     statement = Statement(**subject.model_dump(), role=role, decision=decision, comment=comment, at=datetime.now(UTC))
@@ -46,3 +48,8 @@ def command(
     document = {"identity": approval.identity, **statement.model_dump(mode="json")}
     text = f"{approval.identity} signed as {role}: {decision} {model} {release.revision[:12]} for {environment}"
     show(document, as_json, lambda: click.secho(text, fg="green"))
+
+
+def revision_to_sign(doors: Platform, model: str) -> str:
+    """The release that waits for signatures, which a later commit may have come after; else what is checked out."""
+    return waits_at(doors.ledger.facts(model), model, "approval") or resolve(doors, model, None)

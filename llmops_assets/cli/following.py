@@ -99,7 +99,7 @@ def _run(client: DagsterClient, release: Release) -> tuple[str, bool]:
         return run["runId"], True
     client.add_partition(release.model)
     asked = request(release, BY)
-    return client.launch(JOB, {**tags_of(release.platform, asked), **tags}), False
+    return client.launch(JOB, {**tags_of(release.platform, asked, release.revision), **tags}), False
 
 
 def _reached(release: Release) -> bool:

@@ -15,13 +15,14 @@ from llmops_assets.repositories import named, owner, owners, repository_in
 from llmops_core.errors import InputError, TransientError
 from llmops_core.facts import Fact
 from llmops_core.fingerprint import digest_of
+from llmops_core.names import is_model_name
 from llmops_core.touched import may_track, touched
 from llmops_core.validation import lacks
 from resources.source import Commit, Passage
 from resources.wiring import Platform
 
 REQUEST_ATTEMPTS = 20
-Verb = Literal["release", "nothing", "refused", "untried", "waits", "retired"]
+Verb = Literal["release", "nothing", "refused", "untried", "waits", "silent", "retired"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ def change_since(platform: Platform, base: str | None, head: str) -> Change:
 def decide(platform: Platform, model: str, change: Change, by: str) -> Decision:
     """Writes what the decision needs to be made only once; launches nothing."""
     head = change.head.revision
+    if not is_model_name(model):
+        return Decision(
+            model, "refused", f"refused: models/{ascii(model)[1:-1]} is no name of a model; rename the folder"
+        )
     known = platform.ledger.newest(model, "requested", "retired")
     if (other := owner(known)) not in (None, platform.repository):
         return _leave(platform, model, head, named(other or ""))
@@ -67,7 +72,7 @@ def decide(platform: Platform, model: str, change: Change, by: str) -> Decision:
     try:
         release = open_release(platform, model, head)
     except InputError as error:
-        _refuse(platform, model, head, str(error))
+        _refuse(platform, model, head, by, known, str(error))
         return Decision(model, "refused", f"refused: {error}")
     if missing := lacks(release.spec, release.inputs.production):
         return Decision(model, "untried", f"not tried here: {'; '.join(missing)}")
@@ -77,7 +82,7 @@ def decide(platform: Platform, model: str, change: Change, by: str) -> Decision:
         return Decision(model, "nothing", f"{known.body['by']} ended it, and nothing it depends on changed since")
     if lost := platform.data.lacking(head, _data_paths(release)):
         reason = "; ".join(f"{path}: {why}" for path, why in lost.items())
-        _refuse(platform, model, head, reason, subject="dataset")
+        _refuse(platform, model, head, by, known, reason, subject="dataset")
         return Decision(model, "waits", f"waits for data: {reason}")
     fact = request(release, by, change)
     return Decision(model, "release", f"release of {head[:12]} asked for: {fact.body['reason']}", fact)
@@ -157,18 +162,22 @@ def _retire(platform: Platform, model: str, change: Change) -> Decision:
         if known is None or known.kind == "retired":
             return Decision(model, "retired", why, ends=known)
         generation = known.body["generation"] + 1
-        body = {"generation": generation, "revision": change.head.revision, **_said(change.head, change)}
+        where = {"revision": change.head.revision, "repository": platform.repository}
+        body = {"generation": generation, **where, **_said(change.head, change)}
         once = f"requested:{model}:{generation}"
         platform.ledger.append("retired", model=model, subject="folder", body=body, once=once)
     raise TransientError(f"{model}: others ask for releases faster than this one; it is tried again")
 
 
-def _refuse(platform: Platform, model: str, head: str, reason: str, subject: str = "model.yaml") -> None:
-    pinned = {"revision": head, "run_id": "repository", "repository": platform.repository}
-    platform.ledger.append("pinned", model=model, subject="run", body=pinned, once=f"pinned:{model}:{head}:{subject}")
+def _refuse(
+    platform: Platform, model: str, head: str, by: str, known: Fact | None, reason: str, subject: str = "model.yaml"
+) -> None:
+    """Writes that a commit asks for no release, once for each commit and reason after the newest request. What was
+    asked for before goes on."""
     reason = reason.encode(errors="replace").decode()  # a path may hold bytes that are no text
-    body = {"reason": reason, "revision": head}
-    once = f"refused:{model}:{head}:{subject}:{digest_of(reason)[:12]}"
+    body = {"reason": reason, "revision": head, "by": by}
+    after = known.sequence if known else 0
+    once = f"refused:{model}:{after}:{head}:{subject}:{digest_of(reason)[:12]}"
     platform.ledger.append("refused", model=model, subject=subject, body=body, once=once)
 
 

@@ -1,13 +1,13 @@
 """Where every model stands: the ledger's fold, what answers now, and what the environment lacks for models that were
 never tried."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from llmops_assets.deploying import public_url
 from llmops_assets.operations.endpoint import status_of
 from llmops_assets.operations.watching import heads, own_models
-from llmops_assets.release import spec_at
+from llmops_assets.release import open_release, spec_at
 from llmops_assets.repositories import doors_of, named
 from llmops_core.errors import EnvironmentLacks, InputError
 from llmops_core.routing import Environment
@@ -76,6 +76,7 @@ def _looked_at(platform: Platform, status: ModelStatus) -> ModelStatus:
 
 def _with_lacks(platform: Platform, head: str, status: ModelStatus) -> ModelStatus:
     """Adds what stands in the way of any release here, tried or not: a broken spec, a missing GPU or cluster."""
+    status = replace(status, blocked=tuple(_still_so(platform, head, status)))
     try:
         missing = lacks(spec_at(platform, head, status.model), platform.settings)
         if not missing:
@@ -85,3 +86,20 @@ def _with_lacks(platform: Platform, head: str, status: ModelStatus) -> ModelStat
         found = Blocked("model.yaml", str(error))
     others = tuple(blocked for blocked in status.blocked if blocked.stage != found.stage)
     return replace(status, blocked=(found, *others))
+
+
+def _still_so(platform: Platform, head: str, status: ModelStatus) -> Iterator[Blocked]:
+    """Without what was wrong with an earlier commit and is mended in the newest one. Nothing was written then if that
+    asks for what was asked for before."""
+    for blocked in status.blocked:
+        if not blocked.commit or not _is_mended(platform, head, status.model, blocked.stage):
+            yield blocked
+
+
+def _is_mended(platform: Platform, head: str, model: str, stage: str) -> bool:
+    try:
+        release = open_release(platform, model, head)
+    except InputError:
+        return False
+    asked = platform.ledger.newest(model, "requested", "retired")
+    return stage == "model.yaml" or (asked is not None and asked.fingerprint == release.fingerprints["production"])

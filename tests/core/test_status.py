@@ -79,3 +79,15 @@ def test_a_model_that_was_asked_for_again_stayed_retired() -> None:
     history.add("requested", "run", generation=2)
     status = fold("atlas-qa", history.facts)
     assert status.retired is None and status.told_of_retirement == ""
+
+
+def test_a_commit_that_was_refused_hid_the_release_that_waits_or_outlived_the_next_request() -> None:
+    history = History()
+    history.add("pinned", "run", revision="a", run_id="1")
+    history.add("refused", "approval", revision="a", reason="waiting for technical", run_id="1")
+    history.add("refused", "model.yaml", revision="b", reason="steps: many", by="repository")
+    status = fold("atlas-qa", history.facts)
+    assert status.latest_revision == "a"
+    assert [(b.stage, b.commit) for b in status.blocked] == [("model.yaml", "b"), ("approval", "")]
+    history.add("requested", "run", generation=2)
+    assert [b.stage for b in fold("atlas-qa", history.facts).blocked] == ["approval"]
