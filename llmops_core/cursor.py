@@ -12,11 +12,13 @@ from llmops_core.fingerprint import canonical_json, digest_of
 from llmops_core.plan import RULES_VERSION
 
 RULES = digest_of(RULES_VERSION)[:12]
+SILENT = -1
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """`revision` was decided by `rules`; `waiting` maps models whose data is nowhere yet to the number of looks.
+    """`revision` was decided by `rules`; `waiting` maps models whose data is nowhere yet to the number of looks, and
+    those whose remote did not answer to SILENT.
     Number `facts` of the ledger, whose digest is `digest`, was the newest request or retirement then. Newer ones were
     written by others, or by a tick that kept no cursor; if it is not there any more, the ledger is an older one."""
 

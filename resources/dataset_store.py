@@ -151,7 +151,7 @@ class DvcStore(DatasetStore):
         for path in paths:
             pointer, inside = self._located(revision, path)
             try:
-                files = self._files(pointer, inside, path)
+                files = self._files(pointer, inside, path, briefly=True)
                 absent = {file.md5: file.path for file in files if not self._object(file.md5).exists()}
                 missing = self._remotes.missing(absent, self._remote(pointer)) if absent else ()
             except InputError as error:
@@ -176,10 +176,10 @@ class DvcStore(DatasetStore):
         stages = f"{file.removesuffix('lock')}yaml"
         return parse_dvc_lock(content, file, stage_wdirs(self.source.read(revision, stages) or b"", stages))
 
-    def _files(self, pointer: DataPointer, inside: str, path: str) -> tuple[ListedFile, ...]:
+    def _files(self, pointer: DataPointer, inside: str, path: str, briefly: bool = False) -> tuple[ListedFile, ...]:
         if not pointer.is_dir:
             return (ListedFile(pointer.path.rpartition("/")[2], pointer.md5),)
-        self._bring(pointer, {pointer.md5: pointer.path})
+        self._bring(pointer, {pointer.md5: pointer.path}, briefly)
         listing = self._object(pointer.md5).read_bytes()
         try:
             files = selected(parse_listing(listing, pointer), inside)
@@ -200,12 +200,12 @@ class DvcStore(DatasetStore):
             raise InputError(Problem(pointer.declared_in, field, pointer.remote, "one of its own remotes", message))
         return pointer.remote
 
-    def _bring(self, pointer: DataPointer, wanted: Mapping[str, str]) -> None:
+    def _bring(self, pointer: DataPointer, wanted: Mapping[str, str], briefly: bool = False) -> None:
         """Pull what the cache lacks. `wanted` maps hashes to names for people."""
         lacking = [md5 for md5 in wanted if not self._object(md5).exists()]
         if not lacking:
             return
-        self._cache, reason = self._remotes.bring(lacking, self._remote(pointer), self._cache)
+        self._cache, reason = self._remotes.bring(lacking, self._remote(pointer), self._cache, briefly)
         lost = [md5 for md5 in lacking if not self._object(md5).exists()]
         message = f"run `dvc push` where the data is, or `dvc repro` to make it again{reason}"
         expected = "an object in the cache or on the remote"

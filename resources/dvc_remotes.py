@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ ANSWER_SECONDS = 10.0  # for the first answer of a remote
 # in all, for what a sensor waits for: DVC's start on a busy machine, and a look at many objects or one long listing
 LIMIT_SECONDS = 60.0
 LIMIT_SECONDS_PER_OBJECT = 0.01
+SILENCE_SECONDS = 10.0  # less than a sensor's shortest pause, so that its next look asks
 _CONFIG_FOLDERS = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR")
 _REMOTE = re.compile(r"""\['remote "([^"]+)"'\]""")
 
@@ -26,6 +28,9 @@ _REMOTE = re.compile(r"""\['remote "([^"]+)"'\]""")
 class DvcRemotes:
     """The remotes of the repository whose .dvc folder configures them. Methods raise TransientError for an unreachable
     one. `remote` names one of them; None is the default.
+
+    Who looks for many models asks `briefly`: a remote that did not answer a moment ago is not asked again for the next
+    one, which would wait as long.
 
     With `allowed_endpoints` the repository is somebody else's. It may lead outwards or to one of these only, and
     the remotes and credentials in this machine's own DVC configuration are not for it. InputError says what of it is
@@ -35,6 +40,7 @@ class DvcRemotes:
     def __init__(self, repository: Path, allowed_endpoints: Collection[str] | None = None) -> None:
         self._repository = repository
         self._allowed = allowed_endpoints
+        self._silent: dict[str | None, tuple[float, str]] = {}  # until when (monotonic), and what was said
 
     def offers(self, remote: str) -> bool:
         """Whether data may name this remote: of another repository's, those that its followed configuration has."""
@@ -42,15 +48,15 @@ class DvcRemotes:
             return True
         return remote in _REMOTE.findall("\n".join(_lines(self._repository / ".dvc" / "config")))
 
-    def bring(self, md5s: Iterable[str], remote: str | None, cache: Path) -> tuple[Path, str]:
+    def bring(self, md5s: Iterable[str], remote: str | None, cache: Path, briefly: bool = False) -> tuple[Path, str]:
         """(folder of the cache, what DVC says must be mended; "" when it had nothing to say)"""
-        answer = self._ask(md5s, remote)
+        answer = self._ask_briefly(md5s, remote) if briefly else self._ask(md5s, remote)
         return (cache, answer) if isinstance(answer, str) else (Path(answer["cache"]), "")
 
     def missing(self, md5s: Iterable[str], remote: str | None) -> tuple[str, ...]:
-        """Those of the objects that the remote lacks; all of them where there is no remote to ask."""
+        """Those of the objects that the remote lacks; all of them where there is no remote to ask. Asks briefly."""
         wanted = tuple(md5s)
-        answer = self._ask(wanted, remote, look_only=True)
+        answer = self._ask_briefly(wanted, remote, look_only=True)
         return wanted if isinstance(answer, str) else tuple(md5 for md5 in wanted if md5 in answer["missing"])
 
     def default(self) -> str:
@@ -66,6 +72,16 @@ class DvcRemotes:
         """What DVC says must be mended before the default remote can be read; empty when it answers."""
         answer = self._ask([NO_OBJECT], None, look_only=True)
         return answer.strip(" ()") if isinstance(answer, str) else ""
+
+    def _ask_briefly(self, md5s: Iterable[str], remote: str | None, look_only: bool = False) -> dict[str, Any] | str:
+        until, said = self._silent.get(remote, (0.0, ""))
+        if time.monotonic() < until:
+            raise TransientError(said)
+        try:
+            return self._ask(md5s, remote, look_only)
+        except TransientError as error:
+            self._silent[remote] = (time.monotonic() + SILENCE_SECONDS, str(error))
+            raise
 
     def _ask(self, md5s: Iterable[str], remote: str | None, look_only: bool = False) -> dict[str, Any] | str:
         """The program's answer, or what DVC says must be mended."""

@@ -3,12 +3,15 @@
 What a commit asks for is decided in operations/changes.py; here it becomes Dagster's: run requests, partitions, a
 cursor, and a text for the tick. A tick that finds branch and ledger where they were costs one reading of each. An
 unreadable repository fails the tick, which is seen in the UI and tried again. A repository elsewhere is fetched first;
-while it cannot be reached the cursor stays, so that nothing is lost. A remote with data that cannot be reached fails
-the tick too, and is asked again after a pause that grows; a new commit is looked at all the same.
+while it cannot be reached the cursor stays, so that nothing is lost.
+
+A remote with data that cannot be reached holds up its own models. A tick that fails keeps no cursor, and would begin
+with the same models again; so one that came further says what failed and keeps that, and the next, which has nothing
+else to tell, fails. The remote is asked again after a pause that grows; a new commit is looked at all the same.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dagster import (
     DagsterInstance,
@@ -30,7 +33,7 @@ from llmops_assets.release import head_of
 from llmops_assets.repositories import repository_in
 from llmops_assets.resource import PlatformResource
 from llmops_assets.tags import GENERATION_TAG, PARTITION_TAG, REQUEST_TAG, REVISION_TAG, tags_of
-from llmops_core.cursor import Cursor, read_cursor
+from llmops_core.cursor import SILENT, Cursor, read_cursor
 from llmops_core.errors import LlmopsError
 from llmops_core.facts import Fact
 from llmops_core.outage import Reach
@@ -75,23 +78,25 @@ def _tick(context: SensorEvaluationContext, doors: Platform, name: str) -> Senso
     if seen is not None and at_rest and not seen.waiting and seen.facts == (newest.sequence if newest else 0):
         return SkipReason(f"nothing new at {head[:12]}")
     outage = doors.data_reach(name)
-    if at_rest and outage.pauses(time.time()):
-        return SkipReason(outage.told)
-    change = change_since(doors, seen.revision if seen else None, head)
+    paused = outage.pauses(time.time())
     waiting = dict(seen.waiting) if seen else {}
-    asked = {fact.model: fact.sequence for fact in _asked_here(doors, name)}
-    untold = (model for model, sequence in asked.items() if seen and sequence > seen.facts)
-    due = sorted({*change.models, *untold, *(model for model, looks in waiting.items() if _is_due(looks))})
+    change = change_since(doors, seen.revision if seen else None, head)
+    due = _due(doors, change, seen, name, paused)
+    if at_rest and paused and not due and waiting.keys() == _silent(waiting):
+        return SkipReason(outage.told)
     decisions, failures = _decided_in_time(doors, due, change, name)
     left = due[len(decisions) :]
     requests = [_run_request(doors, fact) for fact in _to_launch(context.instance, decisions)]
     _supersede(context.instance, requests, [each.ends for each in decisions if each.ends])
-    doors.keep_data_reach(name, _after(outage, failures))
-    if failures and not requests:
+    still = _still_waiting(waiting, decisions, left)
+    doors.keep_data_reach(name, _after(outage, failures, bool(_silent(still))))
+    if failures and at_rest and not requests and still.keys() == waiting.keys() and _silent(still) <= _silent(waiting):
         raise failures[0]
     lines = [_heading(change, seen), *(f"{each.model}: {each.why}" for each in decisions)]
     if left:
         lines.append(f"{len(left)} more models are decided in the next tick")
+    if paused and not failures and _silent(still):
+        lines.append(outage.told)
     for line in lines:
         context.log.info(line)
     written = [newest, *(fact for each in decisions for fact in (each.request, each.ends))]
@@ -99,7 +104,7 @@ def _tick(context: SensorEvaluationContext, doors: Platform, name: str) -> Senso
     cursor = Cursor(
         head,
         doors.rules,
-        waiting=_still_waiting(waiting, decisions) | dict.fromkeys(left, 0),
+        waiting=still,
         facts=last.sequence if last else 0,
         digest=last.digest if last else "",
     )
@@ -109,6 +114,17 @@ def _tick(context: SensorEvaluationContext, doors: Platform, name: str) -> Senso
         cursor=str(cursor),
         dynamic_partitions_requests=_new_partitions(context.instance, decisions),
     )
+
+
+def _due(platform: Platform, change: Change, seen: Cursor | None, by: str, paused: bool) -> list[str]:
+    """The models to decide, those last whose remote was silent: they may take long."""
+    if seen is None:
+        return sorted(change.models)
+    asked = {fact.model: fact.sequence for fact in _asked_here(platform, by)}
+    untold = (model for model, sequence in asked.items() if sequence > seen.facts)
+    again = (model for model, looks in seen.waiting.items() if (not paused if looks == SILENT else _is_due(looks)))
+    silent = _silent(seen.waiting)
+    return sorted({*change.models, *untold, *again}, key=lambda model: (model in silent, model))
 
 
 def _run_request(platform: Platform, request: Fact) -> RunRequest:
@@ -131,18 +147,19 @@ def _asked_here(platform: Platform, by: str) -> list[Fact]:
     return [fact for fact in newest if repository_in(fact) == platform.repository and fact.body.get("by") in (by, None)]
 
 
-def _after(outage: Reach, failures: Sequence[LlmopsError]) -> Reach:
+def _after(outage: Reach, failures: Sequence[LlmopsError], silent: bool) -> Reach:
+    """What is known then; nothing new while models wait for a remote that was not asked."""
     now = time.time()
-    if not failures:
-        return outage.answered(now) if outage.why else outage
-    return outage.failed(now, str(failures[0]), INTERVAL_SECONDS)
+    if failures:
+        return outage.failed(now, str(failures[0]), INTERVAL_SECONDS)
+    return outage.answered(now) if outage.why and not silent else outage
 
 
 def _decided_in_time(
     platform: Platform, names: Sequence[str], change: Change, by: str
 ) -> tuple[list[Decision], list[LlmopsError]]:
     """Decisions for the first of these models, as many as fit; Dagster gives up a tick that takes a minute. A model
-    whose remote cannot be reached waits, and so does one that cannot be read; neither holds up the others."""
+    whose remote is silent waits, and so does one that cannot be read; neither holds up the others."""
     until = time.monotonic() + DECIDING_SECONDS
     decisions: list[Decision] = []
     failures: list[LlmopsError] = []
@@ -151,7 +168,7 @@ def _decided_in_time(
             decisions.append(decide(platform, name, change, by))
         except LlmopsError as error:
             failures.append(error)
-            decisions.append(Decision(name, "waits", f"not decided, tried again: {error}"))
+            decisions.append(Decision(name, "silent", f"not decided, tried again: {error}"))
         if time.monotonic() > until:
             break
     return decisions, failures
@@ -203,10 +220,18 @@ def _is_due(looks: int) -> bool:
     return looks % LONGEST_WAIT_TICKS == 0 or (looks < LONGEST_WAIT_TICKS and looks & (looks - 1) == 0)
 
 
-def _still_waiting(waiting: dict[str, int], decisions: Sequence[Decision]) -> dict[str, int]:
+def _silent(waiting: Mapping[str, int]) -> set[str]:
+    return {model for model, looks in waiting.items() if looks == SILENT}
+
+
+def _still_waiting(waiting: Mapping[str, int], decisions: Sequence[Decision], left: Sequence[str]) -> dict[str, int]:
+    """The models to look at again, with the number of looks; `left` were due and did not fit into this tick."""
     decided = {each.model: each.verb for each in decisions}
-    kept = {model: looks + 1 for model, looks in waiting.items() if decided.get(model, "waits") == "waits"}
-    return kept | {model: 1 for model, verb in decided.items() if verb == "waits" and model not in waiting}
+    kept = {model: looks for model, looks in waiting.items() if model not in decided}
+    still = {model: looks if looks == SILENT else looks + 1 for model, looks in kept.items()}
+    still |= {model: max(waiting.get(model, 0), 0) + 1 for model, verb in decided.items() if verb == "waits"}
+    still |= {model: SILENT for model, verb in decided.items() if verb == "silent"}
+    return still | {model: min(waiting.get(model, 0), 0) for model in left}
 
 
 def _new_partitions(instance: DagsterInstance, decisions: Sequence[Decision]) -> list | None:

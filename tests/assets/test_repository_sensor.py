@@ -2,18 +2,17 @@
 
 import sqlite3
 import subprocess
-from contextlib import closing, suppress
+from contextlib import closing
 
 import pytest
 import yaml
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus, SensorResult
 
-from llmops_assets.operations.changes import request
+from llmops_assets.operations.changes import change_since, decide, request
 from llmops_assets.operations.overview import overview
 from llmops_assets.sensors.repository import _supersede
 from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
 from llmops_core.cursor import Cursor, read_cursor
-from llmops_core.errors import TransientError
 from llmops_core.facts import Fact
 from resources.dataset_store import DvcStore
 from resources.ledger import SqlLedger
@@ -213,33 +212,26 @@ def test_a_file_with_an_odd_name_stopped_every_model(settled: Ticking, name: str
     assert len(settled.tick()) == 1
 
 
+@pytest.mark.parametrize("folder", ["caf\udce9", "a" * 70, "Odd Name", "ünï", "new\nline"])
+def test_a_folder_that_can_be_no_model_stopped_every_model_of_a_new_sensor(ticking: Ticking, folder: str) -> None:
+    odd = ticking.world.repository.path / "models" / folder / "model.yaml"
+    odd.parent.mkdir()
+    odd.write_text("name: odd\n")
+    ticking.world.repository.commit({}, "an odd folder")
+    assert [request.partition_key for request in ticking.tick()] == ["tiny"]
+    decided = change_since(ticking.world.doors(), None, ticking.world.repository.head)
+    (why,) = [decide(ticking.world.doors(), name, decided, "x").why for name in decided.models if name != "tiny"]
+    assert "is no name of a model; rename the folder" in why and why.isprintable()
+    assert {fact.model for fact in ticking.world.doors().ledger.facts()} == {"tiny"}, "no database holds such a name"
+    assert len(overview(ticking.world.doors())) == 2
+
+
 def test_a_commit_without_a_date_or_of_no_encoding_stopped_every_model(settled: Ticking) -> None:
     repository = settled.world.repository
     repository.git("config", "i18n.commitEncoding", "klingon")
     repository.commit_model("training", seed=5, message="first")
     repository.git("-c", "user.name=Ada", "commit", "--amend", "--no-edit", "--date=@253402300800 +0000")
     assert len(settled.tick()) == 1
-
-
-def test_a_remote_that_is_out_was_asked_every_fifteen_seconds_or_told_nobody(
-    settled: Ticking, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    def out(*_: object) -> None:
-        asked.append("")
-        raise TransientError("DVC's remote could not be reached")
-
-    monkeypatch.setattr(DvcStore, "lacking", out)
-    settled.world.repository.commit_model("training", seed=5)
-    for _ in range(5):
-        with suppress(TransientError):
-            settled.tick()
-    head = settled.world.repository.head
-    assert len(asked) == 5, "the commit is new to the cursor, so it is looked at"
-    settled.cursor = str(Cursor(head, settled.world.doors().rules, waiting={"tiny": 0}))
-    assert settled.tick() == [] and "tried 5 times, next at" in settled.said and len(asked) == 5
-    monkeypatch.undo()
 
 
 def test_many_commits_acted_each_or_were_not_named(settled: Ticking) -> None:
