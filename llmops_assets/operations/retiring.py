@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmops_assets.deploying import serving_now
-from llmops_assets.release import head_of
+from llmops_assets.release import head_of, open_release
 from llmops_assets.repositories import doors_of, named
 from llmops_core.errors import GateRefused, InputError, Problem, TransientError
 from llmops_core.facts import Fact
@@ -41,7 +41,7 @@ def retire(platform: Platform, model: str, by: str, reason: str, even_though_com
     if not committed and not platform.ledger.facts(model):
         message = "nothing was ever done for a model of this name"
         raise InputError(Problem("command line", "model", model, "a model that was released", message))
-    fact = _decided(platform, model, by, reason, bool(committed))
+    fact = _decided(platform, model, by, reason, _asked_by(platform, model) if committed else None)
     running = [one.name for one in platform.serving.running() if one.model == model]  # from now on none is begun
     ended = {name: now for name in ENVIRONMENTS if (now := serving_now(platform, model, name)) is not None}
     if any(platform.gateway.current().route(model, name) for name in ENVIRONMENTS):
@@ -69,9 +69,20 @@ def _committed(platform: Platform, model: str) -> str:
     return f"{head[:12]} of {named(view.repository)}"
 
 
-def _decided(platform: Platform, model: str, by: str, reason: str, committed: bool) -> Fact:
+def _asked_by(platform: Platform, model: str) -> str:
+    """The fingerprint that the newest commit of a model asks for, whether a tick has seen it or not; empty where it
+    cannot be released."""
+    view = doors_of(platform, model)
+    try:
+        return open_release(view, model, head_of(view)).fingerprints["production"]
+    except InputError:
+        return ""
+
+
+def _decided(platform: Platform, model: str, by: str, reason: str, asked: str | None) -> Fact:
     """The fact that ends the model: the one that holds already, else a new one with the next number. For a folder that
-    is still there it names what was asked for last, so that no tick asks for the same again."""
+    is still there it names what the newest commit asks for, else what was asked for last, so that no tick asks for
+    that."""
     for _ in range(ATTEMPTS):
         known = platform.ledger.newest(model, "requested", "retired")
         if known is not None and _ends(known):
@@ -79,7 +90,7 @@ def _decided(platform: Platform, model: str, by: str, reason: str, committed: bo
         generation = known.body["generation"] + 1 if known else 1
         body: dict[str, Any] = {"generation": generation, "by": by, "reason": reason}
         once = f"requested:{model}:{generation}"
-        fingerprint = known.fingerprint if known and committed else ""
+        fingerprint = "" if asked is None else asked or (known.fingerprint if known else "")
         fact = platform.ledger.append(
             "retired", model=model, subject="production", fingerprint=fingerprint, body=body, once=once
         )

@@ -248,6 +248,21 @@ def test_a_tick_brought_back_what_a_person_ended(released: World) -> None:
     assert [run.partition_key for run in ticking.tick()] == ["tiny"]
 
 
+def test_a_commit_just_before_the_end_brought_it_back(released: World) -> None:
+    """No tick has seen it yet, but the person who ended the model was told of it."""
+    ticking = Ticking(released)
+    ticking.tick()
+    released.repository.commit_model("training", seed=2)
+    with pytest.raises(GateRefused, match=released.repository.head[:12]):
+        _retire(released)
+    _retire(released, even_though_committed=True)
+    assert ticking.tick() == []
+    released.repository.commit_model("training", steps="many")
+    assert ticking.tick() == []
+    released.repository.git("revert", "--no-edit", "HEAD")
+    assert ticking.tick() == [], "it asks for what was ended"
+
+
 def test_a_folder_that_came_back_was_not_released(removed: World) -> None:
     _retire(removed)
     removed.repository.git("revert", "--no-edit", "HEAD")

@@ -185,3 +185,24 @@ def test_a_model_was_retired_by_a_repository_that_never_had_it(ticking: Ticking,
 def test_data_on_no_remote_was_released(ticking: Ticking, team: GitWithData) -> None:
     (team.path / ".dvc" / "cache").rename(team.path / "elsewhere")
     assert ticking.tick() == [] and "waits for data" in ticking.said
+
+
+def test_a_folder_that_came_back_after_a_killed_tick_stayed_retired(ticking: Ticking, team: GitWithData) -> None:
+    ticking.tick()
+    before = team.head
+    team.git("rm", "-r", "--quiet", "models/tiny")
+    team.git("commit", "--quiet", "--message", "gone")
+    ticking.tick(keep_cursor=False)
+    team.git("reset", "--quiet", "--hard", before)
+    assert [request.tags[REVISION_TAG] for request in ticking.tick()] == [before]
+
+
+def test_a_retirement_elsewhere_was_told_of_this_repository(ticking: Ticking, world: World, team: GitWithData) -> None:
+    ticking.tick()
+    own = Ticking(world)
+    own.tick()
+    team.git("rm", "-r", "--quiet", "models/tiny")
+    team.git("commit", "--quiet", "--message", "gone")
+    ticking.tick()
+    own.tick()
+    assert "tiny" not in own.said
