@@ -53,6 +53,24 @@ def dataset_now(platform: Platform, watched: WatchedPlace) -> Dataset:
     return Dataset(head, spec, path, declared_in, present.get(watched.into, b""), known)
 
 
+def sharing(platform: Platform, watched: WatchedPlace) -> list[str]:
+    """The models whose places write into the same file: this one's, and others' with the same data.path. A model that
+    cannot be read takes no rows, and shares nothing."""
+    others = {place.model for place in platform.settings.arrivals if place.into == watched.into} - {watched.model}
+    if not others:
+        return [watched.model]
+    head = head_of(platform)
+    folder = _folder(platform, head, watched.model)
+    return [watched.model, *sorted(name for name in others if folder and _folder(platform, head, name) == folder)]
+
+
+def _folder(platform: Platform, head: str, model: str) -> str:
+    try:
+        return spec_at(platform, head, model).data.path
+    except InputError:
+        return ""
+
+
 def _known(present: Mapping[str, bytes], learnt_from: Collection[str], folder: str) -> KnownRows:
     problems = Problems(PROBLEMS_SHOWN)
     rows = {

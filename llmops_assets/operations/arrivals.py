@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmops_assets.operations.arrival_data import Dataset, dataset_now, message_of
+from llmops_assets.operations.arrival_data import Dataset, dataset_now, message_of, sharing
 from llmops_assets.release import head_of
 from llmops_core.arrival_settings import WatchedPlace
 from llmops_core.arrivals import (
@@ -66,7 +66,7 @@ class Outcome:
 def look(platform: Platform, watched: WatchedPlace, before: Mapping[str, Look], now: float) -> Seen:
     """What lies in the place; nothing is read or written."""
     sorting = sort_out(platform.place(watched).listed(), before, now, watched.settle_seconds)
-    facts = _facts(platform, watched) if sorting.whole else []
+    facts = _facts(platform, watched, sharing(platform, watched)) if sorting.whole else []
     done = _handled(facts)
     batch = batch_of({name: version for name, version in sorting.whole.items() if (name, version) not in done})
     refused = {
@@ -82,9 +82,10 @@ def take(platform: Platform, watched: WatchedPlace, files: Mapping[str, str], ru
     """Makes a new version of these files ({name: version}), refuses them, or finds that it was done. Raises InputError
     for what no arriving file can mend, TransientError for an outage."""
     # by what is written, and not by the place: of two places into one file the second must see the first one's rows
-    with exclusive(platform.home.folder("work") / f"arrivals-{watched.model}-{watched.into}.lock"):
+    names = sharing(platform, watched)
+    with exclusive(platform.home.folder("work") / f"arrivals-{min(names)}-{watched.into}.lock"):
         _finish_begun(platform, watched, run_id)
-        facts = _facts(platform, watched)
+        facts = _facts(platform, watched, names)
         done = _handled(facts)
         wanted = {name: version for name, version in files.items() if (name, version) not in done}
         if waits := _open_proposal(platform, watched, facts) if wanted else "":
@@ -107,10 +108,11 @@ def batch_digest(files: Mapping[str, str]) -> str:
     return digest_of(dict(files))
 
 
-def _facts(platform: Platform, watched: WatchedPlace) -> list[Fact]:
-    """All facts about files that arrived for the same file of the same model, by whichever place."""
-    facts = platform.ledger.facts(watched.model)
-    return [fact for fact in facts if fact.subject == SUBJECT and fact.body["into"] == watched.into]
+def _facts(platform: Platform, watched: WatchedPlace, names: Collection[str]) -> list[Fact]:
+    """All facts about files that arrived for the same file of these models, by whichever place, in order."""
+    facts = (fact for name in names for fact in platform.ledger.facts(name))
+    into = (fact for fact in facts if fact.subject == SUBJECT and fact.body["into"] == watched.into)
+    return sorted(into, key=lambda fact: fact.sequence)
 
 
 def _handled(facts: Iterable[Fact]) -> set[tuple[str, str]]:
@@ -234,7 +236,7 @@ def _passed_on(platform: Platform, branch: str, merged: Merged) -> str:
 
 def _finish_begun(platform: Platform, watched: WatchedPlace, run_id: str) -> None:
     """Writes the outcome of what a killed run had pushed already. Where it had not, nothing has happened."""
-    facts = [fact for fact in _facts(platform, watched) if fact.body["place"] == watched.name]
+    facts = [fact for fact in _facts(platform, watched, [watched.model]) if fact.body["place"] == watched.name]
     ended = {fact.fingerprint for fact in facts if fact.kind == "produced"}
     for fact in reversed(facts):
         body = fact.body

@@ -228,12 +228,12 @@ def test_a_second_batch_was_built_beside_one_that_waits_for_review(arriving: Arr
     assert arriving.rows_at(next(b for b in arriving.branches() if b != first)) == [NEW, ALSO]
 
 
-def second_place(arriving: Arriving, tmp_path: Path) -> tuple[WatchedPlace, WatchedPlace]:
+def second_place(arriving: Arriving, tmp_path: Path, **changes: str) -> tuple[WatchedPlace, WatchedPlace]:
     """Another place whose rows go into the same file, with a file that contradicts the first one's."""
     file = arriving.world.repository.path / "config" / "local.yaml"
     settings = yaml.safe_load(file.read_text())
     (first,) = settings["arrivals"]
-    settings["arrivals"].append({**first, "name": "others", "place": str(tmp_path / "others")})
+    settings["arrivals"].append({**first, "name": "others", "place": str(tmp_path / "others"), **changes})
     arriving.world.repository.commit({"config/local.yaml": yaml.safe_dump(settings)})
     (tmp_path / "others").mkdir()
     (tmp_path / "others" / "b.jsonl").write_text(f'{{"prompt": "{NEW[0]}", "response": "not this"}}\n')
@@ -266,6 +266,18 @@ def test_two_places_made_two_branches_of_one_file_at_once(
     (branch,) = arriving.branches()
     assert arriving.rows_at(branch) == [NEW]
     assert not outcomes[1].taken and f"the branch {branch} with earlier rows is open" in outcomes[1].passed_on
+
+
+def test_two_models_that_share_their_data_got_two_branches_of_one_file(arriving: Arriving, tmp_path: Path) -> None:
+    arriving.world.repository.commit({"models/twin/model.yaml": yaml.safe_dump({**MODEL, "name": "twin"})})
+    arriving.put("a.jsonl", NEW)
+    place, twin = second_place(arriving, tmp_path, model="twin")
+    doors = arriving.world.doors()
+    assert operation.take(doors, twin, doors.place(twin).listed(), "run").rows == 1
+    (branch,) = arriving.branches()
+    outcome = operation.take(doors, place, doors.place(place).listed(), "run")
+    assert not outcome.taken and f"the branch {branch} with earlier rows is open" in outcome.passed_on
+    assert arriving.branches() == [branch]
 
 
 def test_what_another_place_s_killed_run_had_pushed_was_not_seen(
