@@ -2,11 +2,13 @@
 
 Two revisions are compared by what each asset is made of (plan.ingredients), so a reason names the very field, file or
 package that differs, and an asset whose ingredients and upstream are equal has none. Work that exists for the new
-fingerprint already, at whatever commit it was done, is used again.
+fingerprint already, at whatever commit it was done, is used again; so is a verdict against it, and then no asset after
+it runs.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from llmops_core.fingerprint import is_digest
@@ -29,24 +31,42 @@ class Planned:
         return asdict(self)
 
 
-def plan_change(before: ModelInputs | None, after: ModelInputs, made: Mapping[str, str]) -> list[Planned]:
-    """The plan of a model from one revision (None: it was not there) to another.
+def plan_change(
+    before: ModelInputs | None,
+    after: ModelInputs,
+    made: Mapping[str, str],
+    failed: Mapping[str, str] = MappingProxyType({}),
+    absent: str = "the model is new",
+) -> list[Planned]:
+    """The plan of a model from one revision (None: it was not there, or could not be released; `absent` says which) to
+    another.
 
-    `made` is {stage: revision at which it was made} of what exists for the new fingerprints.
+    `made` is {stage: revision at which it was made} of what exists for the new fingerprints, `failed` the same of what
+    did not pass there and is not done again.
     """
     old, new = fingerprints(before) if before else {}, fingerprints(after)
     differences = _differences(before, after)
     rows: list[Planned] = []
     for stage in STAGES:
+        upstream = [name for name in UPSTREAM[stage] if old.get(name) != new[name]]
+        why = absent if before is None else _reason(differences[stage], upstream)
         if old.get(stage) == new[stage]:
             rows.append(Planned(after.model, stage, "skip", "nothing it depends on changed"))
-        elif stage in made:
-            rows.append(Planned(after.model, stage, "skip", f"made at {made[stage][:12]} from the same inputs"))
         else:
-            upstream = [name for name in UPSTREAM[stage] if old.get(name) != new[name]]
-            why = "the model is new" if before is None else _reason(differences[stage], upstream)
-            rows.append(Planned(after.model, stage, "run", why))
+            rows.append(plan_stage(after.model, stage, made, failed, why))
     return rows
+
+
+def plan_stage(model: str, stage: str, made: Mapping[str, str], failed: Mapping[str, str], why: str) -> Planned:
+    """One asset of a release: it runs for this reason, unless it exists, or it or one before it failed already."""
+    stopped = next((name for name in STAGES[: STAGES.index(stage)] if name in failed), None)
+    if stage in made:
+        return Planned(model, stage, "skip", f"made at {made[stage][:12]} from the same inputs")
+    if stage in failed:
+        return Planned(model, stage, "skip", f"it failed at {failed[stage][:12]} from the same inputs: nothing is new")
+    if stopped:
+        return Planned(model, stage, "skip", f"no run gets there: {stopped} failed")
+    return Planned(model, stage, "run", why)
 
 
 def plan_removed(model: str) -> list[Planned]:

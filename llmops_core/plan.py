@@ -84,7 +84,7 @@ def ingredients(inputs: ModelInputs) -> dict[str, dict[str, Any]]:
         "registered_version": {
             f"{MODEL_YAML} version": spec.version,
             f"{MODEL_YAML} description": spec.description,
-            f"{MODEL_YAML} owners": list(spec.owners),
+            f"{MODEL_YAML} owners": sorted(set(spec.owners)),
             f"{MODEL_YAML} data_classification": spec.data_classification,
         },
         "staging_deployment": {
@@ -93,9 +93,10 @@ def ingredients(inputs: ModelInputs) -> dict[str, dict[str, Any]]:
             **_deployed_with(staging),
         },
         "staging_tests": _settings("staging_tests", staging),
-        "approval": _settings("approvals", production),
+        "approval": _settings("approvals", production)
+        | {f"config/{production.name}.yaml approvals.required": sorted(production.approvals.required)},
         "canary": _named("serving", spec.serving) | _deployed_with(production) | _settings("canary", production),
-        "production": {f"{MODEL_YAML} depends_on": list(spec.depends_on)},
+        "production": {f"{MODEL_YAML} depends_on": sorted(spec.depends_on)},
     }
     for stage in STAGES:
         for recipe in _recipes(stage, spec):

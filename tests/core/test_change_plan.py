@@ -147,3 +147,23 @@ def test_weights_that_dvc_tracks_changed_unseen() -> None:
     after = replace(inputs(), weights_data={"weights/base": "2" * 32 + ".dir"})
     assert runs(before, after)[0] == "base_weights"
     assert why(before, after, "base_weights") == "weights/base changed 1111… → 2222…"
+
+
+def test_what_failed_already_was_planned_again() -> None:
+    after = with_spec("training", seed=7)
+    rows = plan_change(inputs(), after, {"weights": "a" * 40}, {"evaluation": "b" * 40})
+    said = {row.asset: (row.action, row.reason) for row in rows}
+    assert said["evaluation"] == ("skip", f"it failed at {'b' * 12} from the same inputs: nothing is new")
+    assert said["production"] == ("skip", "no run gets there: evaluation failed") and not something_runs(rows)
+
+
+def test_a_failure_that_a_change_does_not_mend_was_passed_over() -> None:
+    rows = plan_change(inputs(), with_spec("serving", parallel=9), {}, {"evaluation": "b" * 40})
+    said = {row.asset: row.reason for row in rows}
+    assert said["evaluation"] == "nothing it depends on changed" and not something_runs(rows)
+    assert said["staging_deployment"] == "no run gets there: evaluation failed"
+
+
+def test_a_model_that_could_not_be_released_before_was_called_new() -> None:
+    rows = plan_change(None, inputs(), {}, absent="the model could not be released at 123")
+    assert {row.reason for row in rows} == {"the model could not be released at 123"}

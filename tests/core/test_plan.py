@@ -87,3 +87,13 @@ def test_an_environment_file_did_not_deploy_again() -> None:
 
 def test_two_models_shared_a_fingerprint() -> None:
     assert changed(inputs(model="other")) == set(STAGES)
+
+
+def test_the_order_of_names_that_are_a_set_made_work() -> None:
+    one = inputs(spec=spec().model_copy(update={"owners": ("team:a", "team:b"), "depends_on": ("x", "y")}))
+    other = inputs(spec=spec().model_copy(update={"owners": ("team:b", "team:a"), "depends_on": ("y", "x")}))
+    assert fingerprints(one) == fingerprints(other)
+    roles = [settings().approvals.model_copy(update={"required": each}) for each in (("technical", "security"),) * 2]
+    roles[1] = roles[1].model_copy(update={"required": ("security", "technical")})
+    before, now = (inputs(production=settings().model_copy(update={"approvals": each})) for each in roles)
+    assert fingerprints(before) == fingerprints(now)
