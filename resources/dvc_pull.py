@@ -5,8 +5,9 @@ logging stay here. It reads `{"repository": …, "objects": [md5, …], "remote"
 "allowed_endpoints": null, "answer_seconds": 10}` from stdin and prints `{"cache": <folder of the objects>}`. What is
 still not in that folder afterwards is on no remote. With `look_only` it brings nothing and prints
 `{"missing": [md5, …]}`, which no remote has. With a list of `allowed_endpoints` the repository is somebody else's: its
-remote may lead outwards or to one of these only, also after a redirection; else it prints
-`{"refused": [a problem's fields, …]}`. Exit status 0 done, MEND: the configuration or credentials must be mended; any
+remote may lead outwards or to one of these only, also after a redirection and when its name leads elsewhere meanwhile;
+else it prints `{"refused": [a problem's fields, …]}`. A store that is neither AWS nor one of these is asked without
+credentials. Exit status 0 done, MEND: the configuration or credentials must be mended; any
 other, a crash's too: the remote could not be reached. The last line of stderr says why.
 
 A remote has `answer_seconds` to answer about one object, before anything else: libraries try a host that accepts
@@ -24,7 +25,8 @@ from threading import Timer
 from typing import Any
 
 from llmops_core.errors import InputError, LlmopsError, Problem
-from resources.outside import check_destination
+from llmops_core.uris import parse_endpoint
+from resources.outside import check_destination, hold_outside
 
 MEND, SILENT = 3, 4
 PAUSE_SECONDS = 30
@@ -103,11 +105,16 @@ def _ask_about(place: Any, md5: str) -> None:
 
 
 def _check(settings: dict[str, Any], name: str | None, allowed: list[str]) -> None:
-    """The addresses of the remote, where their names lead now."""
+    """The addresses of the remote, where their names lead now and when they are connected to. What is signed with the
+    platform's keys goes to AWS and to what its settings list, and to nobody else's store."""
     for field in ("url", "endpointurl"):
         address = str(settings.get(field, ""))
         if address.startswith(("http://", "https://")):
-            check_destination(address, allowed, CONFIG, f"{_named(name)}: {field}")
+            if check_destination(address, allowed, CONFIG, f"{_named(name)}: {field}"):
+                continue
+            hold_outside(parse_endpoint(address).host)
+            if field == "endpointurl":
+                settings["allow_anonymous_login"] = True
 
 
 def _no_other_host(name: str | None) -> Any:

@@ -8,7 +8,7 @@ listed endpoints and the vendors' own only: whoever may push a branch may name a
 import socket
 import time
 from collections.abc import Callable, Collection
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from llmops_core import uris
 from llmops_core.errors import InputError, Problem, TransientError
@@ -38,6 +38,27 @@ def check_destination(
         if inside := uris.why_inside(address):
             raise _refused(endpoint, file, field, f"{parsed.host} is {address}: {inside}")
     return False
+
+
+def hold_outside(host: str) -> None:
+    """From now on this process connects to `host`, and to names below it, at public addresses only.
+
+    A name that was checked may lead inside when it is resolved again, so what is connected to is judged: for a program
+    that exists for this one connection, since it replaces what everything in the process resolves names with. OSError
+    is what libraries expect of a name that cannot be resolved.
+    """
+    resolve = socket.getaddrinfo
+
+    def outwards(name: Any, *arguments: Any, **named: Any) -> Any:
+        found = resolve(name, *arguments, **named)
+        asked = str(name).lower().removesuffix(".")
+        if asked == host or asked.endswith(f".{host}"):
+            for address in {str(entry[4][0]) for entry in found}:
+                if inside := uris.why_inside(address):
+                    raise socket.gaierror(socket.EAI_FAIL, f"{asked} is {address}: {inside}")
+        return found
+
+    socket.getaddrinfo = outwards
 
 
 def retried(action: Callable[[], Result]) -> Result:

@@ -1,12 +1,17 @@
 """DVC's remotes: one that says nothing must not hold up a sensor, somebody else's must not lead inside."""
 
+import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +19,10 @@ import yaml
 from llmops_core.errors import InputError, TransientError
 from resources import dvc_remotes
 from resources.dataset_store import DvcStore
+from resources.dvc_pull import MEND
 from resources.source import GitSource
+
+ROOT = Path(__file__).parents[2]
 
 
 class Server(ThreadingHTTPServer):
@@ -121,3 +129,74 @@ def test_a_remote_of_another_repository_led_inside_when_it_was_asked(remoteless,
         use(remoteless, url if field == "url" else f"s3://bucket/x\n    endpointurl = {url}")
         said = store_of(remoteless).lacking("HEAD", ["weights.bin"])["weights.bin"]
     assert f".dvc/config: the default remote: {field}" in said and not asked
+
+
+def test_every_model_waited_as_long_for_a_remote_that_had_just_not_answered(remoteless, monkeypatch) -> None:
+    monkeypatch.setattr(dvc_remotes, "ANSWER_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        use(remoteless, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        store = store_of(remoteless, "127.0.0.1")
+        for _ in range(20):
+            with pytest.raises(TransientError, match="did not answer within 1 s"):
+                store.lacking("HEAD", ["weights.bin"])
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    monkeypatch.setattr(dvc_remotes.time, "monotonic", lambda: time.time() + 1e9)
+    with answering(404) as (url, asked):
+        use(remoteless, url)
+        assert "dvc push" in store.lacking("HEAD", ["weights.bin"])["weights.bin"] and asked
+
+
+FLIPPING = """
+import socket, sys
+from resources import dvc_pull
+real, asked = socket.getaddrinfo, []
+def flips(name, *more, **named):
+    if not str(name).endswith("rebinding.example.com"):
+        return real(name, *more, **named)
+    asked.append(name)
+    return real("93.184.216.34" if len(asked) == 1 else "127.0.0.1", *more, **named)
+socket.getaddrinfo = flips
+code = dvc_pull.main()
+assert len(asked) > 1, "it was never connected to"
+sys.exit(code)
+"""
+LENIENT = """
+import sys
+from resources import dvc_pull
+dvc_pull.check_destination, dvc_pull.hold_outside = lambda address, allowed, *_: bool(allowed), lambda host: None
+sys.exit(dvc_pull.main())
+"""
+
+
+def pulled(program: str, repository, *allowed: str) -> subprocess.CompletedProcess[str]:
+    """What the program said that asks for one object of another repository."""
+    request = {"repository": str(repository.path), "objects": ["0" * 32], "remote": None, "look_only": True}
+    request |= {"allowed_endpoints": list(allowed), "answer_seconds": 10}
+    keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "x", "AWS_MAX_ATTEMPTS": "1"}
+    environment = {**os.environ, **keys, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, input=json.dumps(request), env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("kind", ["http", "s3"])
+def test_a_name_that_leads_inside_after_it_was_checked_was_connected_to(remoteless, kind) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as inside:
+        address = f"https://rebinding.example.com:{inside.getsockname()[1]}"
+        use(remoteless, address if kind == "http" else f"s3://bucket/x\n    endpointurl = {address}")
+        done = pulled(FLIPPING, remoteless)
+        inside.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            inside.accept()
+    assert done.returncode not in (0, MEND) and "never connected to" not in done.stderr, done.stderr
+    assert "it is an address inside" in done.stderr
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_somebody_else_s_store_was_sent_what_the_platform_s_keys_signed(remoteless, listed) -> None:
+    with answering(404) as (url, asked):
+        use(remoteless, f"s3://bucket/x\n    endpointurl = {url}")
+        pulled(LENIENT, remoteless, *(["127.0.0.1"] if listed else []))
+    assert asked and ("AKIDEXAMPLE" in str(asked)) is listed
