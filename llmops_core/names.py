@@ -20,6 +20,18 @@ def is_model_name(text: str) -> bool:
     return len(text) <= MODEL_NAME_LENGTH and re.fullmatch(MODEL_NAME_PATTERN, text) is not None
 
 
+def why_no_model(folder: str) -> str:
+    """Why a folder under models/ can be no model's, in characters that can be shown everywhere; empty if it can."""
+    if is_model_name(folder):
+        return ""
+    return f"models/{shown(folder)} is no name of a model; rename the folder"
+
+
+def shown(name: str) -> str:
+    """A name of a file as plain characters: it may hold bytes that are no text."""
+    return name if name.isascii() and name.isprintable() else ascii(name)[1:-1]
+
+
 def kubernetes_name(*parts: str, length: int = 63) -> str:
     """A DNS-1035 label of at most `length` characters for these parts: the same for the same, another for others.
 

@@ -15,7 +15,7 @@ from llmops_assets.repositories import named, owner, owners, repository_in
 from llmops_core.errors import InputError, TransientError
 from llmops_core.facts import Fact
 from llmops_core.fingerprint import digest_of
-from llmops_core.names import is_model_name
+from llmops_core.names import why_no_model
 from llmops_core.touched import may_track, touched
 from llmops_core.validation import lacks
 from resources.source import Commit, Passage
@@ -60,10 +60,8 @@ def change_since(platform: Platform, base: str | None, head: str) -> Change:
 def decide(platform: Platform, model: str, change: Change, by: str) -> Decision:
     """Writes what the decision needs to be made only once; launches nothing."""
     head = change.head.revision
-    if not is_model_name(model):
-        return Decision(
-            model, "refused", f"refused: models/{ascii(model)[1:-1]} is no name of a model; rename the folder"
-        )
+    if fault := why_no_model(model):
+        return Decision(model, "refused", f"refused: {fault}")
     known = platform.ledger.newest(model, "requested", "retired")
     if (other := owner(known)) not in (None, platform.repository):
         return _leave(platform, model, head, named(other or ""))

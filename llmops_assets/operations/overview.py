@@ -10,6 +10,7 @@ from llmops_assets.operations.watching import heads, own_models
 from llmops_assets.release import open_release, spec_at
 from llmops_assets.repositories import doors_of, named
 from llmops_core.errors import EnvironmentLacks, InputError
+from llmops_core.names import shown, why_no_model
 from llmops_core.routing import Environment
 from llmops_core.status import ENVIRONMENTS, SILENT, Blocked, ModelStatus, Retirement, Serving, fold
 from llmops_core.validation import lacks
@@ -76,6 +77,8 @@ def _looked_at(platform: Platform, status: ModelStatus) -> ModelStatus:
 
 def _with_lacks(platform: Platform, head: str, status: ModelStatus) -> ModelStatus:
     """Adds what stands in the way of any release here, tried or not: a broken spec, a missing GPU or cluster."""
+    if fault := why_no_model(status.model):
+        return ModelStatus(shown(status.model), blocked=(Blocked("model.yaml", fault),))
     status = replace(status, blocked=tuple(_still_so(platform, head, status)))
     try:
         missing = lacks(spec_at(platform, head, status.model), platform.settings)

@@ -36,6 +36,7 @@ from llmops_assets.tags import GENERATION_TAG, PARTITION_TAG, REQUEST_TAG, REVIS
 from llmops_core.cursor import SILENT, Cursor, read_cursor
 from llmops_core.errors import LlmopsError
 from llmops_core.facts import Fact
+from llmops_core.names import shown
 from llmops_core.outage import Reach
 from llmops_core.repositories import WatchedRepository
 from resources.wiring import Platform
@@ -92,7 +93,7 @@ def _tick(context: SensorEvaluationContext, doors: Platform, name: str) -> Senso
     doors.keep_data_reach(name, _after(outage, failures, bool(_silent(still))))
     if failures and at_rest and not requests and still.keys() == waiting.keys() and _silent(still) <= _silent(waiting):
         raise failures[0]
-    lines = [_heading(change, seen), *(f"{each.model}: {each.why}" for each in decisions)]
+    lines = [_heading(change, seen), *(f"{shown(each.model)}: {each.why}" for each in decisions)]
     if left:
         lines.append(f"{len(left)} more models are decided in the next tick")
     if paused and not failures and _silent(still):

@@ -64,6 +64,15 @@ def test_the_status_of_an_empty_platform_failed(llmops: Run) -> None:
     assert unknown.exit_code == 1 and "there is no such model" in unknown.json["error"]
 
 
+def test_a_folder_of_bytes_that_are_no_text_ended_the_status(clone: GitWithData, llmops: Run) -> None:
+    (clone.path / "models" / "caf\udce9").mkdir()
+    clone.commit({"models/caf\udce9/model.yaml": "name: odd\n"})
+    ended = llmops("status", "--json")
+    assert [model["model"] for model in ended.json["models"]] == ["caf\\udce9", "tiny"] and ended.exit_code == 0
+    assert "models/caf\\udce9 is no name of a model" in " ".join(llmops("status").output.split())
+    assert llmops("plan", "--json").exit_code == 1
+
+
 def test_broken_settings_kept_the_platform_from_being_stopped(clone: GitWithData, llmops: Run) -> None:
     (clone.path / "config" / "local.yaml").write_text("nonsense: 1")
     assert llmops("status").exit_code == 1

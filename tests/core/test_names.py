@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmops_core.names import MODEL_NAME_PATTERN, is_model_name, kubernetes_name
+from llmops_core.names import MODEL_NAME_PATTERN, is_model_name, kubernetes_name, why_no_model
 
 NAMES = st.from_regex(MODEL_NAME_PATTERN, fullmatch=True).filter(is_model_name)
 
@@ -41,3 +41,10 @@ def test_names_that_differ_in_a_dot_stay_apart():
     labels = [kubernetes_name(name) for name in names] + [kubernetes_name("a", "b"), kubernetes_name("a-b", "")]
     assert len(set(labels)) == len(labels)
     assert kubernetes_name("atlas-qa") == "atlas-qa"
+
+
+@pytest.mark.parametrize("folder", ["caf\udce9", "a" * 70, "Odd Name", "ünï", "new\nline", "\x1b[31mred"])
+def test_a_folder_that_can_be_no_model_was_shown_as_it_is(folder: str) -> None:
+    said = why_no_model(folder)
+    assert said.endswith("is no name of a model; rename the folder") and said.isascii() and said.isprintable()
+    assert why_no_model("llama-3.1-8b") == ""
