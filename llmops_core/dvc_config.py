@@ -51,7 +51,9 @@ def followed_config(content: bytes, allowed_endpoints: Collection[str], here: bo
 
 
 def _parsed(content: bytes) -> RawConfigParser:
-    document = RawConfigParser(delimiters=("=",), comment_prefixes=("#",), empty_lines_in_values=False)
+    document = RawConfigParser(
+        delimiters=("=",), comment_prefixes=("#",), inline_comment_prefixes=("#",), empty_lines_in_values=False
+    )
     try:
         if len(content) > LONGEST_BYTES:
             raise ValueError(f"more than {LONGEST_BYTES} bytes")

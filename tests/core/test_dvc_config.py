@@ -21,6 +21,14 @@ def test_an_honest_remote_was_not_followed() -> None:
     assert "minio" in followed_config(inner, ("minio:9000",), here=False)
 
 
+def test_a_comment_behind_an_address_was_taken_for_a_part_of_it() -> None:
+    given = (
+        b"[core]\n    remote = store  # the team's\n['remote \"store\"']\n    url = s3://team-data/dvc # since 2025\n"
+    )
+    found = followed_config(given, (), here=False)
+    assert found == "[core]\n    remote = store\n['remote \"store\"']\n    url = s3://team-data/dvc\n"
+
+
 @pytest.mark.parametrize(
     "fields",
     [
