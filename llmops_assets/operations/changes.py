@@ -78,12 +78,26 @@ def decide(platform: Platform, model: str, change: Change, by: str) -> Decision:
         return Decision(model, "nothing", "nothing it depends on changed", known)  # it may have no run yet
     if known is not None and known.fingerprint == release.fingerprints["production"]:
         return Decision(model, "nothing", f"{known.body['by']} ended it, and nothing it depends on changed since")
+    if known is not None and known.body.get("by", by) != by and _was_so_before(release, change):
+        asked = f"{known.body['by']} asked for {known.body.get('revision', 'its end')[:12]}"
+        return Decision(model, "nothing", f"nothing it depends on changed, and {asked}")
     if lost := platform.data.lacking(head, _data_paths(release)):
         reason = "; ".join(f"{path}: {why}" for path, why in lost.items())
         _refuse(platform, model, head, by, known, reason, subject="dataset")
         return Decision(model, "waits", f"waits for data: {reason}")
     fact = request(release, by, change)
     return Decision(model, "release", f"release of {head[:12]} asked for: {fact.body['reason']}", fact)
+
+
+def _was_so_before(release: Release, change: Change) -> bool:
+    """Whether the commits that came change nothing for this model: what a person asked for then stands."""
+    if change.base is None:
+        return False
+    try:
+        before = open_release(release.platform, release.model, change.base)
+    except InputError:
+        return False
+    return before.fingerprints["production"] == release.fingerprints["production"]
 
 
 def request(release: Release, by: str, change: Change | None = None) -> Fact:

@@ -11,7 +11,8 @@ else to tell, fails. The remote is asked again after a pause that grows; a new c
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from dagster import (
     DagsterInstance,
@@ -85,7 +86,7 @@ def _tick(context: SensorEvaluationContext, doors: Platform, name: str) -> Senso
     due = _due(doors, change, seen, name, paused)
     if at_rest and paused and not due and waiting.keys() == _silent(waiting):
         return SkipReason(outage.told)
-    decisions, failures = _decided_in_time(doors, due, change, name)
+    decisions, failures = _decided_in_time(doors, due, change, waiting, name)
     left = due[len(decisions) :]
     requests = [_run_request(doors, fact) for fact in _to_launch(context.instance, decisions)]
     _supersede(context.instance, requests, [each.ends for each in decisions if each.ends])
@@ -157,7 +158,7 @@ def _after(outage: Reach, failures: Sequence[LlmopsError], silent: bool) -> Reac
 
 
 def _decided_in_time(
-    platform: Platform, names: Sequence[str], change: Change, by: str
+    platform: Platform, names: Sequence[str], change: Change, waiting: Collection[str], by: str
 ) -> tuple[list[Decision], list[LlmopsError]]:
     """Decisions for the first of these models, as many as fit; Dagster gives up a tick that takes a minute. A model
     whose remote is silent waits, and so does one that cannot be read; neither holds up the others."""
@@ -166,7 +167,8 @@ def _decided_in_time(
     failures: list[LlmopsError] = []
     for name in names:
         try:
-            decisions.append(decide(platform, name, change, by))
+            since = replace(change, base=None) if name in waiting else change  # it was not decided there
+            decisions.append(decide(platform, name, since, by))
         except LlmopsError as error:
             failures.append(error)
             decisions.append(Decision(name, "silent", f"not decided, tried again: {error}"))

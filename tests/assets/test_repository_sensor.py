@@ -200,6 +200,32 @@ def test_a_readme_undid_the_release_that_a_person_asked_for(settled: Ticking) ->
     assert settled.tick() == []
 
 
+def test_a_comment_undid_the_release_of_an_older_commit_that_a_person_asked_for(settled: Ticking) -> None:
+    world, path = settled.world, "models/tiny/model.yaml"
+    first = world.repository.head
+    world.repository.commit_model("training", seed=2)
+    settled.tick()
+    request(world.release(first), "llmops release")
+    text = (world.repository.path / path).read_text()
+    world.repository.commit({path: f"# a comment\n{text}"})
+    assert settled.tick() == [] and f"llmops release asked for {first[:12]}" in settled.said
+    world.repository.commit_model("training", seed=3)
+    assert len(settled.tick()) == 1
+
+
+def test_data_that_came_late_was_forgotten_for_what_a_person_asked_for(settled: Ticking, monkeypatch) -> None:
+    world = settled.world
+    first = world.repository.head
+    world.repository.commit_model("training", seed=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(DvcStore, "lacking", lambda *_: {"data/tiny": "run `dvc push`"})
+        assert settled.tick() == []
+    world.repository.commit_model("training", seed=4)
+    request(world.release(world.repository.head), "llmops release")
+    world.repository.git("reset", "--hard", "--quiet", "HEAD~1")
+    assert [run.tags[REVISION_TAG] for run in settled.tick()] == [world.repository.head] != [first]
+
+
 @pytest.mark.parametrize(
     "name", ["models/a\\b/model.yaml", "models/a\nb/model.yaml", "data/a\\b.dvc", "docs/caf\udce9.txt"]
 )
