@@ -63,16 +63,17 @@ def test_a_training_began_anew_or_ended_elsewhere_when_its_pod_was_deleted(world
     first = trainings.following("a" * 64)
     wait_for(lambda: trainings.whole_checkpoints() >= 2, "there are no checkpoints", ENDS_SECONDS)
     path = world.namespace.path("pods", world.running()["metadata"]["name"])
-    world.namespace.cluster.call("DELETE", path, {"gracePeriodSeconds": 0})
-    deleted = first.ended(ENDS_SECONDS)
-    (error,) = deleted.errors
-    assert isinstance(error, TransientError) and "pod_deleted" in str(error), outcome(deleted)
-    again, alone = (trainings.following(fingerprint * 64).ended(ENDS_SECONDS) for fingerprint in ("a", "b"))
-    assert again.errors == alone.errors == [], f"{outcome(again)} {outcome(alone)}"
-    resumed, whole = (json.loads((ran.out / "report.json").read_bytes()) for ran in (again, alone))
+    world.namespace.cluster.call("DELETE", path, {"gracePeriodSeconds": 1})
+    cut = first.ended(ENDS_SECONDS)
+    if cut.errors:  # a deleted pod is a failure of the step, which tries once more
+        assert isinstance(cut.errors[0], TransientError) and "pod_deleted" in outcome(cut), outcome(cut)
+        cut = trainings.following("a" * 64).ended(ENDS_SECONDS)
+    alone = trainings.following("b" * 64).ended(ENDS_SECONDS)
+    assert cut.errors == alone.errors == [], f"{outcome(cut)} {outcome(alone)}"
+    resumed, whole = (json.loads((ran.out / "report.json").read_bytes()) for ran in (cut, alone))
     assert resumed["checkpoints"]["resumed_at_steps"] and not whole["checkpoints"]["resumed_at_steps"], resumed
     assert resumed["loss_curve"] == whole["loss_curve"] and resumed["steps"] == PLAN["steps"]
-    assert weights(again) == weights(alone)
+    assert weights(cut) == weights(alone)
 
 
 def weights(ran: Ran) -> bytes:
