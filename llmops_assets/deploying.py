@@ -106,6 +106,7 @@ def route(
         return table.with_route(new)
 
     platform.gateway.revise(change)
+    platform.gateway.confirm(new.model, environment)
 
 
 def serving_now(platform: Platform, model: str, environment: Environment) -> Fact | None:

@@ -70,13 +70,16 @@ class HttpRouteGateway(Gateway):
                 deadline = time.monotonic() + self._limit
                 try:
                     for key in written:
-                        self._until_ruled(*key, table.route(*key), deadline)
+                        self._until_ruled(*key, deadline)
                 except IntegrityError:
                     self._put_back(found, written)
                     raise
                 return table
             time.sleep(FIRST_PAUSE_SECONDS * min(attempt, 10))
         raise TransientError("the routes are changed faster than they can be read: try again")
+
+    def confirm(self, model: str, environment: Environment) -> None:
+        self._until_ruled(model, environment, time.monotonic() + self._limit)
 
     def _written(
         self,
@@ -148,13 +151,14 @@ class HttpRouteGateway(Gateway):
         found = self._api.every(HTTP_ROUTES, manifests.SELECTOR)
         return {each["metadata"]["name"]: each for each in found if "deletionTimestamp" not in each["metadata"]}
 
-    def _until_ruled(self, model: str, environment: Environment, route: Route | None, deadline: float) -> None:
+    def _until_ruled(self, model: str, environment: Environment, deadline: float) -> None:
         """Returns when the gateway follows the route; another change of it that came later is as good."""
         name, pause, answers = manifests.route_name(model, environment), FIRST_PAUSE_SECONDS, 0
         path = f"{manifests.base_path(model, environment)}/route"
         while True:
             found = self._api.get(HTTP_ROUTES, name)
-            version = found["metadata"]["annotations"].get(manifests.VERSION, "") if found is not None else ""
+            told_of = (found or {}).get("metadata", {}).get("annotations") or {}
+            version = str(told_of.get(manifests.VERSION, ""))
             trouble = self._not_accepted(found) if found is not None else ""
             if not trouble:
                 told = _told(f"{self.url}{path}")
@@ -163,7 +167,7 @@ class HttpRouteGateway(Gateway):
                     return
                 trouble = f"{self.url}{path} answers with {told or 'no route'}, and not with {version or 'none'}"
             if time.monotonic() > deadline:
-                what = "follow" if route is not None else "forget"
+                what = "follow" if found is not None else "forget"
                 raise TransientError(f"the gateway does not {what} the HTTPRoute {name}: {trouble}")
             if answers == 0:
                 time.sleep(pause)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pydantic
 
 from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
-from llmops_core.routing import Deployment, RouteTable
+from llmops_core.routing import Deployment, Environment, RouteTable
 from resources import envoy_bootstrap, envoy_config
 from resources.envoy_config import Json
 from resources.processes import ENDED, Processes, Program
@@ -62,6 +62,11 @@ class Gateway(ABC):
     def apply(self, table: RouteTable) -> None:
         """Make exactly this table rule, whatever ruled before; see `revise`."""
         self.revise(lambda _: table)
+
+    def confirm(self, model: str, environment: Environment) -> None:
+        """Return when requests follow this route as it is, also if whoever changed it died before they did. Raises as
+        `revise` does. Nothing is to be done where a table is kept only after it rules."""
+        del model, environment
 
     @abstractmethod
     def current(self) -> RouteTable:

@@ -157,6 +157,17 @@ def test_an_accepted_route_that_proxies_do_not_follow_yet_was_called_in_force(cl
         mine.apply(RouteTable())
 
 
+def test_a_route_whose_writer_died_was_called_in_force_by_the_next(cluster: ServingCluster) -> None:
+    cluster.played.blind = True
+    for _ in range(2):  # the second changes nothing, and must not be content with that
+        mine = gateway(cluster, 0.2)
+        with pytest.raises(TransientError, match="no controller"):
+            mine.revise(lambda found: found.with_route(route((OLD, 100))))
+            mine.confirm(MODEL, "production")
+    cluster.played.blind = False
+    gateway(cluster).confirm(MODEL, "production")
+
+
 def test_a_gateway_that_nobody_reaches_was_believed(cluster: ServingCluster) -> None:
     mine = gateway(cluster, 0.3)
     place = cluster.place.model_copy(
