@@ -18,9 +18,9 @@ What it has:
   the schemas of `kubernetes-validate`; 409, 422 and the rest in the real server's words. Not served: apply patches,
   managedFields, protobuf, tables, exec.
 - `api.kubelet`: a pod with a node runs until `end`. `api.kubelet.plan = lambda pod: Plan(seconds=0.1, exit_code=1)`
-  ends pods
-  by themselves, `COMMAND` runs the container's command as a local process with exactly the pod's environment
-  (`api.kubelet.image_environment` is the image's: give it PATH). Also `evict`, `preempt`, `drain`, `missing_images`.
+  ends pods by themselves, `COMMAND` runs the container's command as a local process with exactly the pod's environment
+  (`api.kubelet.image_environment` is the image's: give it PATH), asks its start and readiness probes, and gives each
+  pod an address of its own (127.1xx.…). Also `evict`, `preempt`, `drain`, `missing_images`.
 - `api.nodes`: one node of 8 GPUs unless `nodes=False`; `add(name, gpus=…, labels=…, taints=…)`, `lose`, `remove`.
 - `api.clock.advance(seconds)`: ends deadlines, back-offs and times to live at once; also what skews the clocks.
 - `api.faults`: `refuse(429, verb="list", retry_after_seconds=1)`, `slow`, `lose_answer`, `lose_request`,

@@ -193,6 +193,8 @@ class Kubelet(PodOrders, Controller):
             for one in pod["spec"]["containers"]
         ]
         stored = self._store.put(PODS, changed)
+        if run.plan.command and not self._initialised(stored, run):
+            return
         for container in pod["spec"]["containers"]:
             self._tell_start(stored, container)
             for line in run.plan.lines:
@@ -205,6 +207,24 @@ class Kubelet(PodOrders, Controller):
         image = f'Container image "{container["image"]}" already present on machine'
         for reason, message in (("Pulled", image), ("Created", "Container created"), ("Started", "Container started")):
             self._recorder.tell(pod, reason, message, "kubelet", field=field)
+
+    def _initialised(self, pod: Json, run: _Run) -> bool:
+        """Runs init containers, one after the other; when one fails the pod waits, or is over."""
+        assert run.room is not None
+        for one in [] if run.init_done else pod["spec"].get("initContainers", []):
+            words, code = processes.run_through(pod, one, self._store, run.room, self.image_environment)
+            if code and pod["spec"].get("restartPolicy") == "Always":
+                run.started, run.init_restarts = None, run.init_restarts + 1
+                run.seen = self._clock.seconds() + (BACKOFF_SECONDS if run.init_restarts > 1 else 0.0)
+                self._store.put(PODS, probes.init_failed(pod, one, self._clock, code, run.init_restarts, words))
+                self.look(key_of(pod))
+                return False
+            if code:
+                ends = {name: (KILLED, "Error") for name in names_of(pod)}
+                self.over(pod, "Failed", ends, "", f"init container {one['name']} failed")
+                return False
+        run.init_done = 1
+        return True
 
     def _launch(self, pod: Json, run: _Run, container: Json) -> None:
         uid, name, key = pod["metadata"]["uid"], container["name"], key_of(pod)
@@ -219,27 +239,6 @@ class Kubelet(PodOrders, Controller):
 
         assert run.room is not None
         try:
-            initial = [one for one in pod["spec"].get("initContainers", [])] if not run.init_done else []
-            run.init_done = 1
-            for one in initial:
-                words: list[str] = []
-                first = processes.start(
-                    pod, one, self._store, run.room, self.image_environment, words.append, lambda *_: None
-                )
-                first.wait()
-                if first.process.returncode and pod["spec"].get("restartPolicy") == "Always":
-                    run.started, run.init_done, run.init_restarts = None, 0, run.init_restarts + 1
-                    pause = BACKOFF_SECONDS if run.init_restarts > 1 else 0.0
-                    run.seen = self._clock.seconds() + pause
-                    failed = probes.init_failed(
-                        pod, one, self._clock, first.process.returncode, run.init_restarts, words
-                    )
-                    self._store.put(PODS, failed)
-                    self.look(key)
-                    return
-                if first.process.returncode:
-                    self.over(pod, "Failed", {name: (KILLED, "Error")}, "", f"init container {one['name']} failed")
-                    return
             made = processes.start(pod, container, self._store, run.room, self.image_environment, said, ended)
             run.running[name] = made
         except OSError as error:

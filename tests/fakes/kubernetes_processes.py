@@ -129,6 +129,20 @@ def start(
     return ContainerProcess(command, variables, folder, float(quantity(limit)) if limit else None, on_line, on_end)
 
 
+def run_through(
+    pod: Json, container: Json, store: Store, room: Path, image_environment: Mapping[str, str]
+) -> tuple[list[str], int]:
+    """Runs an init container to its end: (what it printed, its exit code). One that cannot be started ends with 128."""
+    words: list[str] = []
+    try:
+        made = start(pod, container, store, room, image_environment, words.append, lambda *_: None)
+    except OSError as error:
+        return [str(error)], 128
+    made.wait()
+    code = made.process.returncode
+    return words, 128 - code if code < 0 else code
+
+
 def _moved(text: str, mounts: Mapping[str, Path]) -> str:
     for path, folder in sorted(mounts.items(), key=lambda mount: -len(mount[0])):
         if text == path or text.startswith(f"{path.rstrip('/')}/"):
