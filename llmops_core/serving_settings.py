@@ -5,11 +5,12 @@ address by which clients reach it, and the Prometheus that knows what became of 
 kind are stands under `jobs.gpus`: training and serving ask for the same nodes.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from llmops_core.fields import Listing, Strict
+from llmops_core.fields import Listing, Strict, Violation, refuse
 from llmops_core.job_settings import Gigabytes, Image, LabelKey, LabelValue, Namespace, ObjectName, Toleration
 from llmops_core.platform_settings import Secret
 from llmops_core.training_spec import EndpointUrl
@@ -32,6 +33,13 @@ class GatewayPlace(Strict):
         default=None, description="The listener to attach to; without it also one that is not encrypted."
     )
     url: EndpointUrl = Field(description="Where clients reach it, such as https://models.example.com.")
+
+    @model_validator(mode="after")
+    def _no_path(self) -> Self:
+        if urlsplit(self.url).path not in ("", "/"):
+            message = "models' paths begin at the gateway's own; leave the path out"
+            refuse([Violation(("url",), self.url, "an address without a path", message)])
+        return self
 
 
 class PrometheusServer(Strict):

@@ -214,6 +214,7 @@ def test_no_value_anywhere_crashes(at, value):
         (("allowed_endpoints",), ["169.254.169.254"], "allowed_endpoints[0]", "metadata"),
         (("serving", "namespace"), ..., "serving.namespace", ""),
         (("serving", "gateway"), ..., "serving.gateway", ""),
+        (("serving", "gateway", "url"), "https://models.example.com/x", "serving.gateway.url", "leave the path out"),
         (("serving", "prometheus", "url"), "http://other:9090", "serving.prometheus.url", "allowed_endpoints"),
         (("serving", "kind"), "local", "serving.namespace", ""),
         (("capacity", "gpu_type"), ..., "capacity.gpu_type", "which GPUs"),
