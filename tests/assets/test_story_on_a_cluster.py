@@ -13,16 +13,21 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from llmops_assets.canary_run import _served
 from llmops_assets.operations.audit import audit
 from llmops_assets.operations.retiring import retire
 from llmops_assets.operations.rollback import roll_back
+from llmops_core.serving_settings import LocalServingPlace
+from llmops_core.verdict import Finding, Verdict
 from resources.httproute_gateway import HttpRouteGateway
 from resources.prometheus_metrics import PrometheusMetrics
 from resources.wiring import Platform, build_platform
+from tests.contracts.test_serving_contract import plan
 from tests.fakes.git_with_data import ANSWERS, made_repository
 from tests.fakes.people import GRACE, demand_people, signed
 from tests.fakes.platform_doors import UNTIL_APPROVAL, World, opened
-from tests.fakes.serving_clusters import NAMESPACE, ServingCluster, serving_cluster
+from tests.fakes.serving import FakeServing
+from tests.fakes.serving_clusters import NAMESPACE, ServingCluster, place_of, serving_cluster
 
 STAGED = UNTIL_APPROVAL[:-1]
 
@@ -129,6 +134,21 @@ def test_a_release_did_not_reach_production_on_a_cluster(world: ClusterWorld) ->
     retire(world.doors(), "tiny", "Ada", "nobody asks it", even_though_committed=True)
     world.cluster.api.settle()
     assert world.shares == {} and world.cluster.api.objects("deployments", NAMESPACE) == []
+
+
+def test_a_candidate_whose_pods_are_gone_was_judged_by_its_counts_alone() -> None:
+    """The gateway turns its share away, and no front is there to count it. On one machine nobody needs to ask."""
+    serving = FakeServing()
+    candidate = serving.deploy(plan("tiny-production-v2"))
+    serving.broken.add(candidate.name)
+
+    def asked(place: Any) -> Finding | None:
+        doors = SimpleNamespace(settings=SimpleNamespace(serving=place), serving=serving)
+        return _served(SimpleNamespace(platform=doors), candidate)  # type: ignore[arg-type]
+
+    found = asked(place_of("https://models.example.com", "https://prometheus.example.com"))
+    assert found is not None and found.verdict is Verdict.FAILED
+    assert asked(LocalServingPlace(kind="local")) is None
 
 
 def _refuse_what_finds_no_node(world: ClusterWorld) -> None:
