@@ -19,15 +19,15 @@ from tests.recipes.conftest import make_tiny_llama
 
 pytestmark = [pytest.mark.usefixtures("pods"), pytest.mark.timeout(900)]
 ENDS_SECONDS = 400.0  # a pod imports torch first
-PLAN = {"method": "full", "train": "train.jsonl", "steps": 1500, "tokens_per_step": 256, "learning_rate": 0.001}
+PLAN = {"method": "full", "train": "train.jsonl", "steps": 800, "tokens_per_step": 256, "learning_rate": 0.0001}
 
 
 class Trainings:
-    """Fine-tunings of one tiny model, by the recipe of this repository, with checkpoints every half second."""
+    """Fine-tunings of one tiny model, by the recipe of this repository, with a checkpoint every tenth of a second."""
 
     def __init__(self, world: RealClusterWorld) -> None:
         self._world, root = world, world.root
-        world.place = world.place.model_copy(update={"checkpoint_seconds": 0.5})
+        world.place = world.place.model_copy(update={"checkpoint_seconds": 0.1})
         self._base, self._code, self._data = make_tiny_llama(root / "base"), root / "training", root / "rows"
         for package in ("llmops_core", "recipes"):
             shutil.copytree(ROOT / package, self._code / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -61,7 +61,7 @@ class Trainings:
 def test_a_training_began_anew_or_ended_elsewhere_when_its_pod_was_deleted(world: RealClusterWorld) -> None:
     trainings = Trainings(world)
     first = trainings.following("a" * 64)
-    wait_for(lambda: trainings.whole_checkpoints() >= 2, "there are no checkpoints", ENDS_SECONDS)
+    wait_for(lambda: trainings.whole_checkpoints() > 0, "there is no checkpoint", ENDS_SECONDS)
     path = world.namespace.path("pods", world.running()["metadata"]["name"])
     world.namespace.cluster.call("DELETE", path, {"gracePeriodSeconds": 1})
     cut = first.ended(ENDS_SECONDS)
