@@ -2,7 +2,7 @@
 
 from dagster import AssetSelection, define_asset_job
 
-# Its steps work where the settings say (llmops_assets/executor.py). The other jobs here have one or two short steps each,
+# Its steps work where the settings say (llmops_assets/executor.py). The other jobs have one or two short steps each,
 # which always share the run's process.
 release = define_asset_job(
     "release",
