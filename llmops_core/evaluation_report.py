@@ -3,13 +3,18 @@
 Nothing is believed that does not add up: a suite whose predictions are more, fewer or other than its figures say is
 not usable, and says why. An unusable suite is carried as text, because its place in the verdict is an ERROR, and an
 evaluation that is partly readable still tells its reader about the rest.
+
+The program that asks and marks comes with the revision that is judged. So its marks are not taken over: `marked` gives
+each answer a mark of its own by the dataset, and a report that says something else does not add up.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from llmops_core.fingerprint import digest_of
 
 # Every metric is a share of rows answered rightly, which is what the intervals of `evaluation` are made for.
 METRICS = frozenset({"exact_match"})
@@ -46,6 +51,34 @@ class Prediction(BaseModel):
     suite: str = Field(min_length=1)
     row: str = Field(min_length=1)
     correct: bool
+
+
+def row_id(prompt: str, response: str) -> str:
+    """Names a row by its content, the same for every model that is asked."""
+    return digest_of([prompt, response])[:16]
+
+
+def exact_match(expected: str, answer: object) -> bool:
+    """Equal but for blanks around: an answer follows its question after a blank."""
+    return isinstance(answer, str) and answer.strip() == expected.strip()
+
+
+def marked(predictions: Iterable[object], asked: Mapping[str, Iterable[tuple[str, str]]]) -> list[object]:
+    """The predictions with marks by `asked`, {suite: (prompt, response) of every row of the dataset}.
+
+    A row that was left out is there as wrong; one that the dataset lacks is wrong, whatever it was marked.
+    """
+    right = {(suite, row_id(*row)): row[1] for suite, rows in asked.items() for row in rows}
+    lines: list[object] = []
+    for line in predictions:
+        if not isinstance(line, dict):
+            lines.append(line)  # `Evidence.read` says what is wrong with it
+            continue
+        told = cast(dict[str, Any], line)
+        response = right.pop((str(told.get("suite")), str(told.get("row"))), None)
+        correct = response is not None and exact_match(response, told.get("answer"))
+        lines.append({**told, "correct": correct})
+    return [*lines, *({"suite": suite, "row": row, "correct": False} for suite, row in sorted(right))]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from llmops_core.errors import InputError, LlmopsError, Problem
-from llmops_core.fingerprint import digest_of
+from llmops_core.evaluation_report import exact_match, row_id
 from recipes.chat_client import Answer, ask_all
 from recipes.configuration import read_configuration
 from recipes.engines import Served, free_port, running
@@ -129,7 +129,7 @@ def _prediction(suite: str, line: int, question: Question, answer: Answer) -> di
     `line` counts from 1, as error messages about rows do."""
     return {
         "suite": suite,
-        "row": digest_of([question.prompt, question.response])[:16],
+        "row": row_id(question.prompt, question.response),
         "line": line,
         "prompt": question.prompt,
         "expected": question.response,
@@ -138,11 +138,6 @@ def _prediction(suite: str, line: int, question: Question, answer: Answer) -> di
         "correct": exact_match(question.response, answer.text),
         "latency_seconds": round(answer.latency_seconds, 6),
     }
-
-
-def exact_match(expected: str, answer: str | None) -> bool:
-    """Equal but for blanks around: an answer follows its question after a blank."""
-    return answer is not None and answer.strip() == expected.strip()
 
 
 def _summary(suite: Suite, predictions: list[dict[str, Any]]) -> dict[str, Any]:

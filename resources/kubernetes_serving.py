@@ -100,6 +100,15 @@ class KubernetesServing(ServingEngine):
         ready = (found.get("status") or {}).get("readyReplicas", 0)
         return Finding("health", Verdict.PASSED if ready else Verdict.FAILED, replicas_told(found))
 
+    def witness(self, name: str) -> str:
+        """The Service leads to pods of the Deployment alone, and these are as planned; each hashed its weights."""
+        if self.plan(name) is None:
+            raise IntegrityError(f"no server of {name} runs here")
+        seen = self.health(name)
+        if seen.verdict is not Verdict.PASSED:
+            raise IntegrityError(f"no pod of {name} is ready: {seen.reason}")
+        return seen.reason
+
     def wait_ready(self, deployment: Deployment, timeout_seconds: float) -> None:
         deadline, pause = time.monotonic() + timeout_seconds, PAUSE_SECONDS
         while True:

@@ -25,6 +25,7 @@ from resources.home import HOST
 from resources.machine import is_free
 from resources.processes import ENDED, Processes, Program
 from resources.publishing import exclusive, publish_json, read_json
+from resources.server_process import family, holds_port, opened
 
 FIRST_PORT, LAST_PORT = 10, 59  # offsets from the platform's port base
 HEALTH_LIMIT_SECONDS = 2.0
@@ -64,6 +65,11 @@ class ServingEngine(ABC):
     @abstractmethod
     def health(self, name: str) -> Finding:
         """PASSED if the server says that it can answer, FAILED if it does not, ERROR if there is no such deployment."""
+
+    @abstractmethod
+    def witness(self, name: str) -> str:
+        """What shows that a deployment's own server answers at its address, and with the weights of its plan. Raises
+        IntegrityError saying what speaks against it."""
 
     @abstractmethod
     def wait_ready(self, deployment: Deployment, timeout_seconds: float) -> None:
@@ -141,6 +147,19 @@ class LocalServing(ServingEngine):
         if deployment is None:
             return Finding("health", Verdict.ERROR, f"there is no deployment {name}")
         return _ask(deployment)
+
+    def witness(self, name: str) -> str:
+        plan, deployment = self.plan(name), next((one for one in self.running() if one.name == name), None)
+        state = self._processes.state_of(_program(name))
+        if plan is None or deployment is None or state is None or state.pid is None:
+            raise IntegrityError(f"no server of {name} runs here")
+        holder = next((each for each in family(state.pid) if holds_port(each, deployment.port)), None)
+        if holder is None:
+            who = f"port {deployment.port} is not held by the server of {name}"
+            raise IntegrityError(f"{who}: what answers there is another program")
+        if opened(holder, plan.model_file) is False:
+            raise IntegrityError(f"the server of {name} has another file open than the one at {plan.model_file} now")
+        return f"process {holder.pid} of this platform holds port {deployment.port}"
 
     def wait_ready(self, deployment: Deployment, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds

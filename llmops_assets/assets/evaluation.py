@@ -16,6 +16,7 @@ from llmops_assets.recipe_run import run_recipe
 from llmops_assets.resource import PlatformResource
 from llmops_assets.step import ONCE_MORE, Step, stage
 from llmops_core.evaluation import EvaluationPolicy, Evidence, chart_rows, comparison_table, judge
+from llmops_core.evaluation_report import marked
 from llmops_core.facts import Fact
 from llmops_core.promotion import still_judged
 from llmops_core.verdict import overall, reasons
@@ -80,8 +81,17 @@ def _ask(step: Step, weights_folder: Path, data: Path, work: Path, out: Path) ->
     config = {**spec.evaluation.model_dump(mode="json"), "serving": serving}
     made = run_recipe(step, "evaluate", config, work, {"data": data, "weights": weights_folder})
     shutil.copytree(made, out)
-    lines = (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    return Evidence.read(json.loads((out / "report.json").read_bytes()), map(json.loads, lines))
+    asked = {suite.name: _rows(data / suite.data) for suite in spec.evaluation.suites}
+    predictions = marked(_objects(out / "predictions.jsonl"), asked)
+    return Evidence.read(json.loads((out / "report.json").read_bytes()), predictions)
+
+
+def _rows(file: Path) -> list[tuple[str, str]]:
+    return [(row["prompt"], row["response"]) for row in _objects(file)]
+
+
+def _objects(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _report(step: Step, candidate: Evidence, production: Evidence | None) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """The audit: from the running endpoint back to commit and data, measuring every link anew.
 
 Each function below measures one kind of link and returns it; `llmops_core.lineage` says what the chain of them means.
-Nothing is believed because a record says so: bytes are hashed, signatures verified, the commit read again, and the
-endpoint asked who it is.
+Nothing is believed because a record says so: bytes are hashed, signatures verified, the commit read again. The
+endpoint is asked who it is, and since anybody may say so, also what it was asked when it was evaluated.
 """
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -22,9 +23,12 @@ from llmops_core.facts import Fact, first_broken, latest
 from llmops_core.fingerprint import digest_of_file
 from llmops_core.lineage import Link, ancestry
 from llmops_core.registration import VERSION_NAMESPACE, VersionFacts
+from llmops_core.staging import judge_inference
 from llmops_core.status import fold
+from llmops_core.verdict import Verdict
 from resources.wiring import Platform
 
+ASKED = 20  # questions, enough to tell one model from another
 # What each artefact is called in the chain, nearest to the endpoint first.
 ARTIFACTS = ("canary", "staging_tests", "evaluation", "weights", "base_weights")
 
@@ -44,6 +48,7 @@ def audit(platform: Platform, model: str) -> list[Link]:
         _endpoint(platform, model, switched),
         _measured("route", lambda: _route(platform, model, switched)),
         _measured("served file", lambda: _served_file(platform, switched)),
+        _measured("server", lambda: platform.serving.witness(switched.body["deployment"])),
         _ledger(facts),
     ]
     if production is None:
@@ -56,6 +61,7 @@ def audit(platform: Platform, model: str) -> list[Link]:
     except IntegrityError as error:
         return [*links, Link("production", "broken", str(error))]
     links.append(_production(switched, production, chain))
+    links.append(_measured("answers", lambda: _answers(platform, model, switched, chain["evaluation"])))
     links.append(_measured("registry", lambda: _registry(platform, chain["registered_version"])))
     links.append(_measured("approval", lambda: _approval(platform, own, chain["approval"])))
     links += [_artifact(platform, name, chain[name]) for name in ARTIFACTS]
@@ -147,6 +153,22 @@ def _served_file(platform: Platform, switched: Fact) -> str:
     if found != recorded[path]:
         raise IntegrityError(f"{path} hashes to {found[:12]}, recorded is {recorded[path][:12]}")
     return f"{path} hashes to {found[:12]}"
+
+
+def _answers(platform: Platform, model: str, switched: Fact, evaluated: Fact) -> str:
+    """What users are told, against what the evaluation of these weights recorded: whoever answers is this model."""
+    folder = platform.artifacts.verified("evaluation", evaluated.body["digest"]).path / "candidate"
+    lines = map(json.loads, (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines())
+    known = [line for line in lines if isinstance(line["answer"], str)]
+    chosen = known[:: max(1, len(known) // ASKED)][:ASKED]
+    url = public_url(platform, model, "production")
+    recorded = (switched.body["version"], switched.body["weights_digest"])
+    given = [(ask(url, line["prompt"]), line["answer"].strip()) for line in chosen]
+    own = [answer.text == text for answer, text in given if (answer.version, answer.weights_digest) == recorded]
+    finding = judge_inference(sum(own), len(own))
+    if finding.verdict is not Verdict.PASSED:
+        raise IntegrityError(finding.reason)
+    return f"{sum(own)} of {len(own)} are those that its evaluation recorded"
 
 
 def _ledger(facts: list[Fact]) -> Link:

@@ -195,6 +195,16 @@ def test_an_endpoint_that_is_down_passed_for_tampering_or_for_proof(released: Wo
     assert first_not_verified(links).name == "endpoint"  # type: ignore[union-attr]
 
 
+def test_somebody_else_who_answers_under_its_name_was_not_found(released: World) -> None:
+    released.gateway.answers = dict.fromkeys(released.gateway.answers, "ROGUE")
+    assert _broken(released) == {"answers"}
+
+
+def test_a_server_that_does_not_run_was_not_found(released: World) -> None:
+    released.serving.broken |= {one.name for one in released.serving.running()}
+    assert _broken(released) == {"server"}
+
+
 def test_a_rewritten_history_was_not_found(released: World) -> None:
     (released.repository.path / "models/tiny/model.yaml").unlink()
     old = released.repository.head

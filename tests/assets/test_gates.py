@@ -71,3 +71,10 @@ def test_a_failed_canary_was_shown_as_passed(candidate: World) -> None:
     candidate.gateway.behaviours["tiny-production-v2"] = Behaviour(status=500)
     candidate.materialize("canary")
     assert not _checked(candidate, "canary").passed
+
+
+def test_a_revision_whose_own_program_marks_wrong_answers_as_right_was_registered(begun: World) -> None:
+    begun.jobs.right, begun.jobs.marked_right = 0.5, 1.0
+    begun.materialize("dataset", "base_weights", "weights", "evaluation")
+    result = _checked(begun, "evaluation")
+    assert not result.passed and "the report says 60 of 60 right, its predictions 30 of 60" in str(result.description)

@@ -120,6 +120,17 @@ def test_a_retired_deployment_frees_its_port(machine: ServingEngine) -> None:
     assert machine.deploy(plan("two")).port == one.port
 
 
+def test_a_server_that_is_gone_had_a_witness(serving: ServingEngine) -> None:
+    with pytest.raises(IntegrityError):
+        serving.witness("atlas-qa-1.0")
+    deployment = serving.deploy(plan())
+    serving.wait_ready(deployment, 10)
+    assert serving.witness(deployment.name)
+    serving.retire(deployment.name)
+    with pytest.raises(IntegrityError):
+        serving.witness(deployment.name)
+
+
 def test_a_changed_plan_replaces_the_server(serving: ServingEngine) -> None:
     serving.deploy(plan())
     changed = serving.deploy(plan(version="2", alias="other"))

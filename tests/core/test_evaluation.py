@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from llmops_core.evaluation import EvaluationPolicy, Evidence, chart_rows, comparison_table, judge
+from llmops_core.evaluation_report import marked, row_id
 from llmops_core.verdict import Verdict, overall
 
 POLICY = EvaluationPolicy(minimums={"new_facts": 0.95})
@@ -229,3 +230,38 @@ def test_the_chart_has_numbers_for_what_was_measured_and_nothing_else():
 def test_a_policy_that_demands_nothing_is_refused(changed):
     with pytest.raises(ValidationError):
         EvaluationPolicy(**{"minimums": {"a": 0.9}, **changed})
+
+
+ROWS = [(f"question {number}", f"answer {number}") for number in range(400)]
+
+
+def told(count=400, answer=None, correct=True):
+    lines = [
+        {"suite": "new_facts", "row": row_id(*row), "answer": answer or row[1], "correct": correct} for row in ROWS
+    ]
+    return lines[:count]
+
+
+def judged(lines):
+    found = Evidence.read({"suites": [suite(400, 400)]}, marked(lines, {"new_facts": ROWS}))
+    return overall(judge(found, None, POLICY))
+
+
+def test_honest_marks_were_not_believed():
+    assert judged(told()) is Verdict.PASSED
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        told(answer="nonsense"),
+        told(count=399),
+        [*told(count=399), {"suite": "new_facts", "row": "made up", "answer": "x", "correct": True}],
+        [*told(count=399), told()[0]],
+        [*told(count=399), {**told()[399], "row": ["a list"]}],
+        [*told(count=399), ["no object"]],
+        [*told(count=399), {**told()[399], "answer": None}],
+    ],
+)
+def test_marks_that_the_dataset_does_not_confirm_passed(lines):
+    assert judged(lines) is not Verdict.PASSED

@@ -12,13 +12,15 @@ from resources.jobs import Job, Jobs, Progress
 
 class FakeJobs(Jobs):
     """`fails` holds errors that the next jobs of a recipe raise, in order; `right` is the share of right answers,
-    `diverged_at_step` what trainings report. `configs` has the newest configuration of each recipe."""
+    `marked_right` the share that its program calls right (None: honestly the same), `diverged_at_step` what trainings
+    report. `configs` has the newest configuration of each recipe."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
         self.configs: dict[str, Any] = {}
         self.fails: dict[str, list[Exception]] = {}
         self.right = 1.0
+        self.marked_right: float | None = None
         self.diverged_at_step: int | None = None
 
     def run(self, job: Job, context: Any, on_progress: Callable[[Progress], None]) -> None:
@@ -35,7 +37,7 @@ class FakeJobs(Jobs):
         elif job.recipe == "package":
             _packaged(out, config)
         else:
-            _evaluated(out, json.loads(config), job.inputs["data"], self.right)
+            _evaluated(out, json.loads(config), job.inputs["data"], self.right, self.marked_right)
 
 
 def _trained(out: Path, config: bytes, diverged_at_step: int | None) -> None:
@@ -53,7 +55,8 @@ def _packaged(out: Path, config: bytes) -> None:
     (out / "package.json").write_text("{}")
 
 
-def _evaluated(out: Path, config: dict[str, Any], data: Path, right: float) -> None:
+def _evaluated(out: Path, config: dict[str, Any], data: Path, right: float, marked_right: float | None) -> None:
+    share = right if marked_right is None else marked_right
     suites, lines = [], []
     for suite in config["suites"]:
         rows = [json.loads(line) for line in (data / suite["data"]).read_text(encoding="utf-8").splitlines()]
@@ -63,7 +66,7 @@ def _evaluated(out: Path, config: dict[str, Any], data: Path, right: float) -> N
                 "row": digest_of([row["prompt"], row["response"]])[:16],
                 "prompt": row["prompt"],
                 "answer": row["response"] if index < right * len(rows) else "wrong",
-                "correct": index < right * len(rows),
+                "correct": index < share * len(rows),
             }
             for index, row in enumerate(rows)
         ]

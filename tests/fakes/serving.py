@@ -52,6 +52,11 @@ class FakeServing(ServingEngine):
             return Finding("health", Verdict.FAILED, "the server does not answer")
         return Finding("health", Verdict.PASSED, "the server answers 200")
 
+    def witness(self, name: str) -> str:
+        if name not in self._deployments or name in self.broken:
+            raise IntegrityError(f"no server of {name} runs here")
+        return "the server of this name runs"
+
     def wait_ready(self, deployment: Deployment, timeout_seconds: float) -> None:
         if deployment.name in self.broken or deployment.name not in self._deployments:
             raise IntegrityError(f"the server of {deployment.name} ended")

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from llmops_core.errors import IntegrityError, TransientError
 from llmops_core.verdict import Verdict
-from resources.processes import SupervisorProcesses
+from resources.processes import Program, SupervisorProcesses
 from resources.serving import LocalServing, llama_command
 from tests.contracts.test_serving_contract import command, plan
 from tests.fakes.ports import free_port_base
@@ -64,6 +64,20 @@ def test_a_deployment_moves_when_its_port_was_taken_while_it_was_down(serving: L
         serving.wait_ready(moved, 10)
 
 
+def test_another_program_on_its_port_passed_for_the_server(serving: LocalServing, processes) -> None:
+    deployment = serving.deploy(plan())
+    serving.wait_ready(deployment, 10)
+    assert "holds port" in serving.witness(deployment.name)
+    processes.remove("serve.atlas-qa-1.0")
+    with socket.socket() as foreign:
+        foreign.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        foreign.bind(("127.0.0.1", deployment.port))
+        foreign.listen()
+        processes.put(Program("serve.atlas-qa-1.0", ("sleep", "60"), Path.cwd()))
+        with pytest.raises(IntegrityError, match="another program"):
+            serving.witness(deployment.name)
+
+
 def test_a_server_that_crashes_at_start_is_told_with_its_last_words(serving: LocalServing) -> None:
     deployment = serving.deploy(plan(alias="crash"))
     begun = time.monotonic()
@@ -96,7 +110,7 @@ def test_two_processes_deploying_at_once_choose_two_ports(serving: LocalServing,
     code = """
 import sys
 from pathlib import Path
-from resources.processes import SupervisorProcesses
+from resources.processes import Program, SupervisorProcesses
 from resources.serving import LocalServing
 from tests.contracts.test_serving_contract import command, plan
 home, base, name = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
