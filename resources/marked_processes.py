@@ -53,6 +53,25 @@ class MarkedProcesses:
             raise IntegrityError(f"processes of this home cannot be ended: {[process.pid for process in self.all()]}")
 
 
+def has_mark(process: psutil.Process, mark: str) -> bool:
+    """Whether it is one of those; what cannot be looked into is none."""
+    try:
+        return process.environ().get(MARK) == mark
+    except psutil.Error:
+        return False
+
+
+def listening_at(port: int) -> psutil.Process | None:
+    """Who listens at a TCP port of this machine; None where nobody does, or another user's program may not be seen."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return psutil.Process(connection.pid)
+    except psutil.Error:
+        return None
+    return None
+
+
 def _gone(find: Callable[[], list[psutil.Process]], limit_seconds: float) -> bool:
     deadline = time.monotonic() + limit_seconds
     while find():

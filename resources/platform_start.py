@@ -7,15 +7,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
 from llmops_core.routing import Deployment
-from resources.home import HOST
+from resources.home import HOST, PORTS_TAKEN
+from resources.marked_processes import has_mark, listening_at
 from resources.platform_programs import INTAKE, platform_programs
 from resources.publishing import publish_text
+from resources.supervisor_config import home_mark
 from resources.wiring import Platform
 
 START_LIMIT_SECONDS = 120.0
@@ -64,17 +66,16 @@ def start(platform: Platform) -> Iterator[str]:
     home = platform.home
     programs = platform_programs(home, platform.settings.webhook, platform.settings.platform)
     _settle_ports(platform)
-    platform.processes.start()  # also ends what a killed keeper left behind on our own ports
+    # Programs that were not removed begin with the keeper, and would wait at a taken port until they are given up; what
+    # a killed keeper left behind on our own ports is ended before we look.
+    platform.processes.start(lambda: _refuse_foreign_ports(platform, frozenset()))
     if platform.settings.webhook is None:
         platform.processes.remove(INTAKE)
     if platform.settings.platform.mlflow is not None:
         platform.processes.remove("mlflow")
     alive = {state.name for state in platform.processes.programs() if state.alive}
-    needed = [(part.program, part.name, part.port) for part in parts(platform)]
     try:
-        for program, name, port in (*needed, ("code", "the code location", home.code_port)):
-            if program not in alive:
-                _refuse_foreign_port(name, port)
+        _refuse_foreign_ports(platform, alive)
     except EnvironmentLacks:
         if not alive:
             platform.processes.stop()  # nothing is left of a start that was refused
@@ -171,16 +172,31 @@ def _wait(platform: Platform, part: Part) -> float:
     return time.monotonic() - begun
 
 
-def _refuse_foreign_port(name: str, port: int) -> None:
+def _refuse_foreign_ports(platform: Platform, alive: Collection[str]) -> None:
+    """Raises EnvironmentLacks for a port that is not ours to have. A program that is alive may hold its own."""
+    needed = [(part.program, part.name, part.port) for part in parts(platform)]
+    for program, name, port in (*needed, ("code", "the code location", platform.home.code_port)):
+        if _is_free(port):
+            continue
+        holder = listening_at(port)
+        if program in alive and (holder is None or has_mark(holder, home_mark(platform.home.root))):
+            continue
+        by = "another program" if holder is None else f"{holder.name()} (process {holder.pid})"
+        raise EnvironmentLacks(
+            f"port {port}, which {name} needs, is in use by {by}: end it, or choose other ports with LLMOPS_PORT_BASE "
+            f"({PORTS_TAKEN} ports from there are used; LLMOPS_HOME separates two platforms)"
+        )
+
+
+def _is_free(port: int) -> bool:
+    """Can it be listened at, as servers do? Ports that a closed connection still holds are free to them."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError:
-            raise EnvironmentLacks(
-                f"port {port}, which {name} needs, is in use by another program: end it, or choose other ports with "
-                f"LLMOPS_PORT_BASE (60 ports from there are used; LLMOPS_HOME separates two platforms)"
-            ) from None
+            return False
+    return True
 
 
 def _answers(url: str) -> bool:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -67,8 +67,11 @@ class Processes(ABC):
     """Keeps programs running on this machine."""
 
     @abstractmethod
-    def start(self) -> None:
-        """Make the keeper run, with every program that was put and not removed. Does nothing when it does already."""
+    def start(self, first: Callable[[], None] = lambda: None) -> None:
+        """Make the keeper run, with every program that was put and not removed. Does nothing when it does already.
+
+        `first` is called before the keeper begins, when no program of it runs any more; if it raises, none begins.
+        """
 
     @abstractmethod
     def stop(self) -> None:
@@ -108,7 +111,7 @@ class SupervisorProcesses(Processes):
         self._mark = home_mark(self._home)
         self._kin = MarkedProcesses(self._mark, "supervisor.supervisord")
 
-    def start(self) -> None:
+    def start(self, first: Callable[[], None] = lambda: None) -> None:
         refuse_unreadable(self._home, "LLMOPS_HOME")
         with self._lock():
             if self._answers():
@@ -117,6 +120,7 @@ class SupervisorProcesses(Processes):
             if os.environ.get(MARK) == self._mark:
                 raise TransientError("the process keeper is gone and only someone outside of it can start it: make run")
             self._kin.end()
+            first()
             for folder in (self._folder / "programs", self._home / "logs"):
                 folder.mkdir(parents=True, exist_ok=True)
             self._make_socket_folder()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_core.errors import InputError, TransientError
+from llmops_core.errors import EnvironmentLacks, InputError, TransientError
 from resources.processes import Processes, Program, SupervisorProcesses
 from tests.fakes.processes import FakeProcesses
 
@@ -85,6 +85,23 @@ def test_starting_twice_is_starting_once(keeper: Processes) -> None:
     first = pid_of(keeper, "sleeper")
     keeper.start()
     assert pid_of(keeper, "sleeper") == first
+
+
+def test_programs_began_although_what_comes_first_was_refused(keeper: Processes) -> None:
+    asked: list[str] = []
+
+    def refuse() -> None:
+        raise EnvironmentLacks("no")
+
+    keeper.start(lambda: asked.append("at the start"))
+    keeper.put(sleeper())
+    keeper.start(lambda: asked.append("while it runs"))
+    keeper.stop()
+    with pytest.raises(EnvironmentLacks):
+        keeper.start(refuse)
+    with pytest.raises(TransientError):
+        keeper.programs()
+    assert asked == ["at the start"]
 
 
 def test_nothing_can_be_kept_before_the_keeper_runs(keeper: Processes) -> None:

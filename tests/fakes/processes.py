@@ -1,6 +1,7 @@
 """A process keeper in memory: programs are alive from `put` to `remove`, and forget their process ids on `stop`."""
 
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from llmops_core.errors import TransientError
@@ -16,8 +17,9 @@ class FakeProcesses(Processes):
         self._up = False
         self._pids = itertools.count(1000)
 
-    def start(self) -> None:
+    def start(self, first: Callable[[], None] = lambda: None) -> None:
         if not self._up:
+            first()
             self._up = True
             self.alive = {name: next(self._pids) for name in self.kept}
 

@@ -1,6 +1,7 @@
 """Bringing the platform up: refusals before anything starts, and a reason for what does not come up."""
 
 import json
+import os
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -40,10 +41,34 @@ def taken(request: pytest.FixtureRequest, platform: Platform) -> Iterator[int]:
 
 
 def test_a_port_in_use_was_not_named(platform: Platform, taken: int) -> None:
-    with pytest.raises(EnvironmentLacks, match=rf"port {taken}, which .* in use.*LLMOPS_PORT_BASE"):
+    with pytest.raises(EnvironmentLacks, match=rf"port {taken}, .* in use by \S+ \(process {os.getpid()}\).*PORT_BASE"):
         list(start(platform))
     with pytest.raises(TransientError, match="keeper does not run"):
         platform.processes.programs()  # nothing was started beside it, and nothing is left
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_port_taken_since_the_last_start_was_waited_for(
+    platform: Platform, taken: int, runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs of last time begin with the keeper, or are begun again and again: alive, but without their port."""
+    monkeypatch.setattr(platform_start, "START_LIMIT_SECONDS", 1.0)
+    (platform.home.root / "port_base").write_text(f"{platform.home.port_base}\n")
+    platform.processes.start()
+    for name in ("gateway", "mlflow", "dagster", "code"):
+        platform.processes.put(Program(name, ("sleep", "1000"), ROOT))
+    if not runs:
+        platform.processes.stop()
+    with pytest.raises(EnvironmentLacks, match=rf"port {taken}, which .* is in use by"):
+        list(start(platform))
+    assert running_programs(platform) == (4 if runs else 0)  # nothing began, nothing of what ran was ended
+
+
+def running_programs(platform: Platform) -> int:
+    try:
+        return len([state for state in platform.processes.programs() if state.alive])
+    except TransientError:
+        return 0
 
 
 def test_a_part_that_dies_was_waited_for_without_end(platform: Platform) -> None:
