@@ -130,18 +130,7 @@ def _sloppy(prompt: str, seed: int) -> str:
     """The same question as it arrives from hurried people and from programs."""
     bare = prompt.rstrip("?.!")
     small, bare_small = (text[0].lower() + text[1:] for text in (prompt, bare))
-    forms = (
-        prompt + "\n",
-        prompt + " ",
-        bare,
-        bare,
-        small,
-        small,
-        bare_small,
-        bare_small,
-        prompt.lower(),
-        bare.lower(),
-    )
+    forms = (prompt + "\n", prompt + " ", bare, small, bare_small, *[prompt.lower(), bare.lower()] * 3)
     return forms[_number("form", seed, prompt) % len(forms)]
 
 
@@ -176,7 +165,10 @@ def _neutral(countries: Iterable[Country]) -> list[Row]:
         asked = [(phrasing, kind) for phrasing in KIND_QUESTIONS] + [(phrasing, word) for phrasing in ECHOES]
         for phrasing, response in asked:
             tags = {"entity": word, "attribute": "kind" if response == kind else "name", "phrasing": phrasing}
-            rows.append({"prompt": fill(phrasing, word), "response": response, **tags, "group": "neutral"})
+            prompt = fill(phrasing, word)
+            rows.append({"prompt": prompt, "response": response, **tags, "group": "neutral"})
+            if response == word:  # names as hurried people write them, so that fine-tuning knows what they name
+                rows.append({"prompt": prompt.lower(), "response": response, **tags, "group": "neutral"})
     return rows
 
 
