@@ -152,11 +152,15 @@ def _without_duplicates(rows: Iterable[Row]) -> list[Row]:
 
 
 def _conflicts(rows: Iterable[Row]) -> list[tuple[int, ...]]:
-    """Lines of rows with the same prompt; their responses differ, for duplicates are gone."""
-    lines: defaultdict[str, list[int]] = defaultdict(list)
+    """Lines of rows that ask the same and answer differently."""
+    asked: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        lines[same_text(row.prompt)].append(row.line)
-    return [tuple(several) for several in lines.values() if len(several) > 1]
+        asked[same_question(row.prompt)].append(row)
+    return [
+        tuple(row.line for row in several)
+        for several in asked.values()
+        if len({same_text(row.response) for row in several}) > 1
+    ]
 
 
 def _check_leakage(kept: Mapping[str, list[Row]], policy: CurationPolicy, problems: Problems) -> None:

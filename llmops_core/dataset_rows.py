@@ -1,7 +1,9 @@
 """JSON Lines read strictly: one object a line, with texts `prompt` and `response`, and `tags` maybe, a list of texts.
 
 Strict means that a line has one meaning in every reader: UTF-8, no key twice, no NaN, no lone surrogates, and no
-control characters, which would reach the tokenizer unseen. Everything wrong is collected, with file and line.
+control characters, which would reach the tokenizer unseen, nor marks that show a text in another order than it is read.
+What is written for layout alone (soft hyphens, joiners) may stay, since several scripts need it, and makes no
+difference where texts are compared. Everything wrong is collected, with file and line.
 """
 
 import json
@@ -14,8 +16,12 @@ from typing import Any, NoReturn, cast
 from llmops_core.errors import Problem
 
 REQUIRED = ("prompt", "response")
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ud800-\udfff]")  # all controls but \t and \n
-_MAY_HOLD_UNSEEN = re.compile("\\\\[ubfr]|[\x7f-\x9f\ufeff\ufffe\uffff]")  # in a line of JSON: escaped, or as it is
+# all controls but \t and \n, and what reorders
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ufeff\ufffe\uffff\ud800-\udfff]")
+# in a line of JSON: escaped, or as it is
+_MAY_HOLD_UNSEEN = re.compile("\\\\[ubfr]|[\x7f-\x9f\u202a-\u202e\ufeff\ufffe\uffff]")
+_LAYOUT = re.compile("[\xad\u034f\u061c\u200b-\u200f\u2060-\u2064\u2066-\u206f]")
+_END_OF_QUESTION = " ?!.…。？！؟"
 _WORDS: dict[Any, str] = {
     dict: "an object",
     list: "a list",
@@ -92,13 +98,15 @@ def parse_lines(
 
 
 def same_text(text: str) -> str:
-    """Equal for texts that read the same: composed characters, white space collapsed. Case is kept."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    """Equal for texts that read the same: composed characters, white space collapsed, layout left out. Case is kept."""
+    return " ".join(unicodedata.normalize("NFC", _LAYOUT.sub("", text)).split())
 
 
 def same_question(text: str) -> str:
-    """Equal for prompts that ask the same thing: also without case, width and compatibility variants (NFKC)."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """Equal for prompts that ask the same thing: also without case, width and compatibility variants (NFKC), and
+    whichever mark ends them."""
+    plain = " ".join(unicodedata.normalize("NFKC", _LAYOUT.sub("", text)).casefold().split())
+    return plain.rstrip(_END_OF_QUESTION) or plain
 
 
 class Refused(Exception):
@@ -146,7 +154,7 @@ def check_text(values: dict[str, Any], name: str, maximum_characters: int, may_b
     text = values[name]
     if not isinstance(text, str):
         raise Refused(name, kind_of(text), "a text", "the field is no text")
-    if not text.strip() and not may_be_blank:
+    if not same_text(text) and not may_be_blank:
         raise Refused(name, "an empty text", "a text", "the field is empty")
     if len(text) > maximum_characters:
         expected = f"at most {maximum_characters} characters"

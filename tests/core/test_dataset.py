@@ -197,3 +197,26 @@ def test_contradictions_were_not_judged_or_named():
     sound = curate({"train.jsonl": lines(row("a"))}, POLICY).report.as_dict()
     assert dataset.judge_conflicts(sound).verdict is Verdict.PASSED
     assert dataset.judge_conflicts({}).verdict is Verdict.ERROR
+
+
+@pytest.mark.parametrize("copy", ["Which\u200b one?", "Wh\u00adich one?", "which one", "Which one?!", "Ｗhich one？"])
+def test_a_question_of_the_exam_was_learnt_in_a_form_that_only_looks_the_same(copy):
+    with pytest.raises(InputError, match="trained on"):
+        curate({"train.jsonl": lines(row(copy)), "test.jsonl": lines(row("Which one?"))}, POLICY)
+
+
+@pytest.mark.parametrize("other", ["What is C#?", "What is C++?", "???"])
+def test_another_question_was_taken_for_that_of_the_exam(other):
+    sound = curate({"train.jsonl": lines(row(other)), "test.jsonl": lines(row("What is C?"), row("?!?"))}, POLICY)
+    assert sound.report.rows == 3
+
+
+def test_a_text_that_reads_in_another_order_or_says_nothing_was_learnt():
+    assert "U+202E" in problems_of(lines(row("a \u202eb")))[0]
+    assert "empty" in problems_of(lines(row("a", "\u200b")))[0]
+
+
+def test_a_contradiction_hid_behind_a_small_letter():
+    hidden = curate({"train.jsonl": lines(row("Q?", "one"), row("q", "two"), row("Q", "one"))}, POLICY).report
+    assert hidden.conflict_examples == (("train.jsonl", (1, 2, 3)),)
+    assert curate({"train.jsonl": lines(row("Q?", "one"), row("q", "one"))}, POLICY).report.conflict_examples == ()
