@@ -199,7 +199,7 @@ class Kubelet(PodOrders, Controller):
             self._tell_start(stored, container)
             for line in run.plan.lines:
                 self._logs.say(uid, container["name"], line)
-            if run.plan.command:
+            if run.plan.command and container["name"] not in run.running:  # a restart is of the one that ended
                 self._launch(stored, run, container)
 
     def _tell_start(self, pod: Json, container: Json) -> None:
