@@ -8,6 +8,7 @@ byte before the first is used, and again while it is used.
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import IO
 from llmops_core.errors import InputError, IntegrityError, Problem
 from llmops_core.manifest import MANIFEST
 from llmops_core.tree_path import checked_path
-from resources.disk import sync_file, sync_folder, told_when_full
+from resources.disk import disk_full, sync_file, sync_folder, told_when_full
 
 CHUNK_BYTES = 2**20
 Sums = dict[str, tuple[str, int]]  # {name: (SHA-256, bytes)}
@@ -66,13 +67,11 @@ class ArchiveWriter:
 
 @contextmanager
 def writing(file: Path) -> Iterator[ArchiveWriter]:
-    """The archive `file` is there, whole, when the block has ended well. Raises InputError if it is there before."""
-    if file.exists():
-        message = "nothing is written over it; name another, or remove it"
-        raise InputError(Problem(str(file), "", "a file", "a name that is free", message))
+    """The archive `file` is there, whole, when the block has ended well. Raises InputError if it is there before, or
+    cannot be made there."""
     partial = file.with_name(f"{file.name}.partial")
     with told_when_full(file.parent, f"write {file}"):
-        with partial.open("wb") as raw, tarfile.open(fileobj=raw, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        with _begun(file, partial) as raw, tarfile.open(fileobj=raw, mode="w|", format=tarfile.PAX_FORMAT) as tar:
             partial.chmod(0o600)  # what people asked and said is in it
             writer = ArchiveWriter(tar)
             yield writer
@@ -85,8 +84,39 @@ def writing(file: Path) -> Iterator[ArchiveWriter]:
         sync_folder(file.parent)
 
 
+def _begun(file: Path, partial: Path) -> IO[bytes]:
+    try:
+        if not file.exists():
+            return partial.open("wb")
+    except OSError as error:
+        if disk_full(error):
+            raise
+        raise InputError(
+            Problem(
+                str(file),
+                "",
+                _found_instead(file.parent, error),
+                "a free name in a folder that you may write to",
+                "no archive can be written there; make the folder, or name another",
+            )
+        ) from None
+    kind = "a folder" if file.is_dir() else "a file"
+    message = "nothing is written over it; name another, or remove it"
+    raise InputError(Problem(str(file), "", kind, "a name that is free", message))
+
+
+def _found_instead(folder: Path, error: OSError) -> str:
+    """Why there is nothing to be had in a folder, by the first of those around it that is none."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        for path in (*reversed(folder.parents), folder):
+            if not path.is_dir():
+                return f"{path}, which is no folder" if path.exists() else f"no folder {path}"
+    return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
 class Archive:
-    """A file that `writing` made. Raises IntegrityError, when opened, for one that is not whole."""
+    """A file that `writing` made. Raises IntegrityError, when opened, for one that is not whole, InputError for one
+    that cannot be read."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -123,18 +153,24 @@ class Archive:
 
     def _read(self) -> Iterator[tuple[str, IO[bytes]]]:
         try:
-            with self._file.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|") as tar:
+            with _found(self._file) as raw, tarfile.open(fileobj=raw, mode="r|") as tar:
                 for member in tar:
                     stream = tar.extractfile(member) if member.isreg() else None
                     if stream is None:
                         raise IntegrityError(f"{self._file}: {member.name!r} is no plain file")
                     yield checked_path(member.name), stream
-        except FileNotFoundError:
-            raise InputError(
-                Problem(str(self._file), "", "no file", "an archive", "there is nothing to read")
-            ) from None
         except (tarfile.TarError, ValueError, EOFError) as error:
             raise IntegrityError(f"{self._file} is no archive of this platform, or was cut off: {error}") from None
+
+
+def _found(file: Path) -> IO[bytes]:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError) and file.parent.is_dir()
+        kind = "a folder" if isinstance(error, IsADirectoryError) else _found_instead(file.parent, error)
+        message = "there is nothing to read; name a file that `llmops export` wrote and you may read"
+        raise InputError(Problem(str(file), "", "no such file" if missing else kind, "an archive", message)) from None
 
 
 def _listed(content: bytes, file: Path) -> Sums:

@@ -1,5 +1,6 @@
 """`llmops validate`: every model.yaml and config file of the working tree, all problems at once."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def _bad_paths(top: Path, chosen: dict[Path, str | None], known: list[str]) -> I
         if relative is None:
             message = "only files of the repository are judged; choose another"
             yield Problem(str(path), "", "a path outside of the repository", f"a path in {top}", message)
-        elif not (top / relative).exists() and not (top / relative).is_symlink():
+        elif not os.path.lexists(top / relative):  # also what can be no path, such as too long a one
             yield Problem(
                 str(path), "", "no such file", "an existing file or folder", "there is nothing; check the path"
             )
@@ -102,7 +103,8 @@ def _bad_paths(top: Path, chosen: dict[Path, str | None], known: list[str]) -> I
 def _relative(top: Path, path: Path) -> str | None:
     """Below the repository, or None. A link at the end is not followed: it is judged as the link that it is."""
     found = Path.cwd() / path
-    found = found.parent.resolve() / found.name if found.is_symlink() else found.resolve()
+    link = os.path.islink(found)  # noqa: PTH114 (Path raises for what can be no path)
+    found = found.parent.resolve() / found.name if link else found.resolve()
     return str(found.relative_to(top)) if found.is_relative_to(top) else None
 
 

@@ -157,6 +157,39 @@ def test_something_was_approved_before_there_was_anything(llmops: Run, tmp_path:
     assert llmops("approve", "tiny", "--role", "technical", "--key", str(tmp_path / "none")).exit_code == 64
 
 
+@pytest.mark.parametrize(
+    ("command", "place", "told"),
+    [
+        ("export", "nowhere/dir/x", "no folder {}/nowhere;"),
+        ("export", "file/x", "{}/file, which is no folder;"),
+        ("export", "file/dir/x", "{}/file, which is no folder;"),
+        ("export", "folder", "a folder;"),
+        ("export", "x" * 300, "file name too long;"),
+        ("export", "/sys/x", "permission denied;"),
+        ("import", "nowhere", "no such file;"),
+        ("import", "nowhere/dir/x", "no folder {}/nowhere;"),
+        ("import", "file/x", "{}/file, which is no folder;"),
+        ("import", "folder", "a folder;"),
+        ("import", "x" * 300, "file name too long;"),
+    ],
+)
+def test_a_place_for_an_archive_that_is_none_gave_a_traceback(
+    llmops: Run, tmp_path: Path, command: str, place: str, told: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    (problem,) = llmops(command, str(tmp_path / place), "--json").json["problems"]
+    assert problem["file"] == str(tmp_path / place) and f"{problem['found']};" == told.format(tmp_path)
+    assert llmops(command, str(tmp_path / place)).exit_code == 1
+    assert [path for path in sorted(tmp_path.iterdir()) if path.name != "home"] == before
+
+
+def test_a_path_that_is_too_long_gave_a_traceback(llmops: Run) -> None:
+    ended = llmops("validate", "x" * 300)
+    assert ended.exit_code == 1 and "an existing file or folder" in " ".join(ended.output.split())
+
+
 def test_the_end_of_a_model_was_not_told(clone: GitWithData, llmops: Run) -> None:
     """It never served, so that no platform need run; its folder is there, then gone."""
     ended = llmops("retire", "tiny", "--even-though-committed", "--by", "ada", "--reason", "too dear", "--json")
