@@ -79,7 +79,10 @@ def run_canary(step: Step) -> Fact:
         artifact = platform.artifacts.publish("canary", folder / "out")
     body = {"deployment": candidate.name, "reason": reason}
     step.context.log.info(f"canary of {model}: {decision.action.value}: {reason}")
-    return step.record(artifact.digest, body, verdict=ENDED[decision.action])
+    fact = step.record(artifact.digest, body, verdict=ENDED[decision.action])
+    if decision.action is Action.ROLL_BACK:
+        platform.serving.retire(candidate.name)  # after the record: one that hangs takes half a minute to end
+    return fact
 
 
 def _ticks(step: Step, candidate: Deployment, baseline: Deployment | None) -> tuple[list[dict[str, Any]], Decision]:
@@ -180,7 +183,7 @@ def _put_in_force(step: Step, candidate: Deployment, baseline: Deployment | None
 
 
 def _restore(step: Step, candidate: Deployment, baseline: Deployment | None) -> list[str]:
-    """All traffic back to what served before, at once; the candidate's server ends. What a person must know of it."""
+    """All traffic back to what served before, at once. What a person must know of it."""
     platform, model = step.platform, step.release.model
     if baseline is None:
         platform.gateway.revise(lambda table: table.without_route(model, "production"))
@@ -188,7 +191,6 @@ def _restore(step: Step, candidate: Deployment, baseline: Deployment | None) -> 
     else:
         route(platform, "production", [(baseline, 100)])
         told = _silent_baseline(step, baseline)
-    platform.serving.retire(candidate.name)
     return told
 
 

@@ -53,6 +53,18 @@ def test_a_candidate_that_fails_was_promoted_or_kept_its_traffic(candidate: Worl
     assert blocked.stage == "canary" and "failed" in blocked.reason
 
 
+def test_the_reason_was_told_only_when_a_hanging_candidate_had_ended(candidate: World, monkeypatch) -> None:
+    candidate.gateway.behaviours[SECOND] = Behaviour(status=503)
+    told: list[str] = []
+
+    def retire(name: str) -> None:
+        told.extend(blocked.stage for blocked in fold("tiny", candidate.doors().ledger.facts()).blocked)
+
+    monkeypatch.setattr(candidate.serving, "retire", retire)
+    run_canary(candidate.step("canary"))
+    assert told == ["canary"]
+
+
 def test_a_candidate_that_is_slow_was_promoted(candidate: World) -> None:
     candidate.gateway.behaviours[SECOND] = Behaviour(seconds=0.9)
     assert run_canary(candidate.step("canary")).body["verdict"] == "failed"
