@@ -15,15 +15,18 @@ from llmops_core.promotion import serves
 from llmops_core.status import fold
 from llmops_core.validation import lacks
 from resources.wiring import Platform
+from resources.working_tree import not_committed
 
 JOB, BY = "release", "llmops"
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
+FILES_TOLD = 8
 
 
 @dataclass
 class Outcome:
-    """How a release ended. `reason` says why production does not serve it; empty when it does."""
+    """How a release ended. `reason` says why production does not serve it; empty when it does. `serving_version` is the
+    one that goes on serving there instead, if any does."""
 
     model: str
     revision: str
@@ -31,6 +34,15 @@ class Outcome:
     reason: str = ""
     run_id: str = ""
     step_seconds: dict[str, float] = field(default_factory=dict)
+    serving_version: str = ""
+
+    @property
+    def told(self) -> str:
+        """One sentence."""
+        if self.reached:
+            return f"{self.model} {self.revision[:12]} serves in production."
+        what = f"{self.model} {self.revision[:12]} did not reach production: {self.reason}"
+        return f"{what} ({f'version {now} goes on serving' if (now := self.serving_version) else 'no version answers'})"
 
 
 def release_model(platform: Platform, model: str, revision: str, say: Say) -> Outcome:
@@ -40,7 +52,7 @@ def release_model(platform: Platform, model: str, revision: str, say: Say) -> Ou
         return Outcome(model, revision, reached=True)
     if missing := lacks(release.spec, release.inputs.production):
         reason = f"environment: {release.inputs.production.name} cannot run it: {'; '.join(missing)}"
-        return Outcome(model, revision, reached=False, reason=reason)
+        return Outcome(model, revision, reached=False, reason=reason, serving_version=_serving_version(release))
     client = DagsterClient(platform.home.dagster_url)
     run_id, joined = _run(client, release)
     say(f"run {run_id}: {platform.home.dagster_url}/runs/{run_id}")
@@ -52,8 +64,10 @@ def release_model(platform: Platform, model: str, revision: str, say: Say) -> Ou
         say(f"run {run_id}: {platform.home.dagster_url}/runs/{run_id}")
         seconds = follow(client, run_id, Telling(say, usual))
     reached = _reached(release)
-    reason = "" if reached else _reason(release, client.run_status(run_id))
-    return Outcome(model, revision, reached, reason, run_id, seconds)
+    if reached:
+        return Outcome(model, revision, reached, run_id=run_id, step_seconds=seconds)
+    reason = _reason(release, client.run_status(run_id))
+    return Outcome(model, revision, reached, reason, run_id, seconds, _serving_version(release))
 
 
 def resolve(platform: Platform, model: str, revision: str | None) -> str:
@@ -64,6 +78,18 @@ def resolve(platform: Platform, model: str, revision: str | None) -> str:
         path = f"models/{model}/model.yaml"
         raise InputError(Problem(path, "", "no such file", "a model", f"there is no model {model} at {found[:12]}"))
     return found
+
+
+def left_out(platform: Platform, revision: str) -> str:
+    """A sentence about what is edited in the checkout and not committed, where it is what is released; else empty."""
+    if platform.repository or revision != platform.source.head():
+        return ""
+    files = [path if path.isprintable() else ascii(path) for path in not_committed(platform.home.repository)]
+    if not files:
+        return ""
+    more = f" and {len(files) - FILES_TOLD} more" if len(files) > FILES_TOLD else ""
+    named = f"{', '.join(files[:FILES_TOLD])}{more}"
+    return f"Not part of this release, which is commit {revision[:12]}: uncommitted edits of {named}; commit them first"
 
 
 def follow(client: DagsterClient, run_id: str, telling: Telling) -> dict[str, float]:
@@ -110,6 +136,12 @@ def _reached(release: Release) -> bool:
 def _silence(release: Release) -> str:
     now = serving_now(release.platform, release.model, "production")
     return why_silent(release.platform, release.model, "production", now.body["deployment"]) if now else ""
+
+
+def _serving_version(release: Release) -> str:
+    """The version that people get answers from, whichever revision made it; empty for none."""
+    now = serving_now(release.platform, release.model, "production")
+    return now.body["version"] if now and not _silence(release) else ""
 
 
 def _reason(release: Release, status: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import click
 
-from llmops_assets.cli.following import Outcome, release_model, resolve
+from llmops_assets.cli.following import Outcome, left_out, release_model, resolve
 from llmops_assets.cli.options import as_json, platform, show
 from llmops_assets.repositories import doors_of
 
@@ -22,15 +22,13 @@ def command(ctx: click.Context, model: str, revision: str | None, as_json: bool)
     """
     doors = doors_of(platform(), model)
     say = (lambda line: None) if as_json else (lambda line: click.echo(line))
-    outcome = release_model(doors, model, resolve(doors, model, revision), say)
+    found = resolve(doors, model, revision)
+    if told := left_out(doors, found):
+        click.secho(told, fg="yellow", err=True)
+    outcome = release_model(doors, model, found, say)
     show(asdict(outcome), as_json, lambda: print_outcome(outcome))
     ctx.exit(0 if outcome.reached else 1)
 
 
 def print_outcome(outcome: Outcome) -> None:
-    if outcome.reached:
-        click.secho(f"{outcome.model} {outcome.revision[:12]} serves in production.", fg="green")
-    else:
-        click.secho(
-            f"{outcome.model} {outcome.revision[:12]} is not in production: {outcome.reason}", fg="red", err=True
-        )
+    click.secho(outcome.told, fg="green" if outcome.reached else "red", err=not outcome.reached)

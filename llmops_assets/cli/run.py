@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from llmops_assets.cli.audit import print_audit
-from llmops_assets.cli.following import Outcome, release_model, resolve
+from llmops_assets.cli.following import Outcome, left_out, release_model, resolve
 from llmops_assets.cli.options import as_json, platform, print_table, show
 from llmops_assets.operations.audit import audit
 from llmops_assets.operations.summary import Summary, summarise
@@ -57,6 +57,8 @@ def command(ctx: click.Context, model: str, as_json: bool) -> None:
     revision = resolve(doors, model, None)
     with clock.phase("data"):
         build_data(doors, clock)
+    if told := left_out(doors, revision):  # after `dvc repro`, which may have written dvc.lock
+        clock.say(told)
     with clock.phase("platform"):
         for line in start(doors):
             clock.say(line)
@@ -105,4 +107,4 @@ def _print(summary: Summary, outcome: Outcome, clock: Clock, links: list[Link], 
     print_table("Release", ("what", "value"), summary.rows())
     print_table("Open now", ("page", "address"), [(part.name, part.url) for part in parts(doors)])
     if not outcome.reached:
-        click.secho(f"{summary.model} is not in production: {outcome.reason}", fg="red", err=True)
+        click.secho(outcome.told, fg="red", err=True)

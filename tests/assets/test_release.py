@@ -2,6 +2,7 @@
 
 import pytest
 
+from llmops_assets.cli.following import release_model
 from llmops_assets.release import head_of, models_at, open_release, pinned_revision
 from llmops_core.errors import InputError
 from tests.fakes.platform_doors import World
@@ -84,3 +85,15 @@ def test_the_head_of_the_wrong_branch_was_released(begun: World) -> None:
     platform = begun.doors()
     object.__setattr__(platform, "settings", settings)
     assert head_of(platform) == main
+
+
+def test_a_release_that_was_refused_sounded_as_if_nothing_served(released: World) -> None:
+    released.repository.commit_model(resources={"gpu_count": 1, "memory_gb": 8, "cpu": 1})
+    refused = release_model(released.doors(), "tiny", released.repository.head, print)
+    what = f"tiny {released.repository.head[:12]} did not reach production: environment: "
+    assert not refused.reached and refused.told.startswith(what)
+    assert refused.told.endswith("(version 1 goes on serving)") and refused.serving_version == "1"
+    for one in released.serving.running():
+        released.serving.retire(one.name)
+    refused = release_model(released.doors(), "tiny", released.repository.head, print)
+    assert refused.told.endswith("(no version answers)")
