@@ -4,7 +4,7 @@ Each says the field by its path, what stood there (short, secrets hidden), what 
 line. Where a field name is unknown, the nearest known one is offered.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence, Sized
 from difflib import get_close_matches
 from functools import cache
 from itertools import islice
@@ -49,8 +49,22 @@ DISCRIMINATORS = ("type", "kind")
 def problems_of(error: ValidationError, document: Document, file: str, model: type[BaseModel]) -> list[Problem]:
     """One problem for each violated rule, the first fifty of them, in the order of the schema."""
     known = _field_names(model)
-    found = (problem for details in error.errors() for problem in _problems(details, document, file, known))
+    errors = error.errors()
+    told = (details for details in errors if not _follows_from_items(details, errors))
+    found = (problem for details in told for problem in _problems(details, document, file, known))
     return list(islice(found, LIMIT_PROBLEMS))
+
+
+def _follows_from_items(details: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
+    """Whether a list is too short only because pydantic leaves out items that have problems of their own."""
+    place, given = details["loc"], details["input"]
+    if (
+        details["type"] != "too_short"
+        or not isinstance(given, Sized)
+        or len(given) < details.get("ctx", {}).get("min_length", 0)
+    ):
+        return False
+    return any(len(each["loc"]) > len(place) and each["loc"][: len(place)] == place for each in errors)
 
 
 def rule_problem(violation: Violation, prefix: Location, document: Document, file: str) -> Problem:

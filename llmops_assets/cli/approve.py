@@ -7,7 +7,7 @@ import click
 
 from llmops_assets.cli.following import resolve
 from llmops_assets.cli.options import as_json, platform, show
-from llmops_assets.operations.approving import approved_subject, sign
+from llmops_assets.operations.approving import approved_subject, refuse_unknown_role, sign
 from llmops_assets.operations.continuing import waits_at
 from llmops_assets.release import open_release
 from llmops_assets.repositories import doors_of
@@ -40,6 +40,7 @@ def command(
     these digests; it counts for nothing else. The waiting release goes on by itself.
     """
     doors = doors_of(platform(), model)
+    refuse_unknown_role(doors, role)
     release = open_release(doors, model, resolve(doors, model, revision or revision_to_sign(doors, model)))
     subject = approved_subject(release)
     decision = "refuse" if refuse else "approve"

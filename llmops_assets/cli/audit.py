@@ -4,6 +4,7 @@ import click
 
 from llmops_assets.cli.options import as_json, platform, print_table, show
 from llmops_assets.operations.audit import audit
+from llmops_assets.operations.overview import known_models, no_such
 from llmops_core.lineage import EXIT_CODES, Link, first_not_verified, verdict_of
 
 
@@ -16,8 +17,13 @@ def command(ctx: click.Context, model: str, as_json: bool) -> None:
 
     Exit 0: verified. Exit 1: broken; the first broken link is named. Exit 2: incomplete, something did not answer.
     """
-    links = audit(platform(), model)
+    doors = platform()
+    links = audit(doors, model)
     verdict = verdict_of(links)
+    if verdict == "incomplete" and model not in (known := known_models(doors)):
+        error = no_such([model], known, "MODEL")
+        error.exit_code = EXIT_CODES[verdict]
+        raise error
     document = {"model": model, "verdict": verdict, "links": [link.as_dict() for link in links]}
     show(document, as_json, lambda: print_audit(model, links))
     ctx.exit(EXIT_CODES[verdict])

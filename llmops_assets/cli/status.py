@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import click
 
 from llmops_assets.cli.options import as_json, platform, print_paragraph, print_table, show
-from llmops_assets.operations.overview import overview
+from llmops_assets.operations.overview import no_such, overview
 from llmops_assets.operations.watching import RepositoryStatus, repositories
-from llmops_core.errors import InputError, Problem
 from llmops_core.status import ModelStatus
 
 SHORT = 8  # digits that fit into 80 columns; --json has them all
@@ -20,9 +19,8 @@ def command(models: tuple[str, ...], as_json: bool) -> None:
     """Show every model (or MODELS): what serves in each environment, and what holds it up."""
     doors = platform()
     every = overview(doors)
-    if unknown := sorted(set(models) - {status.model for status in every}):
-        expected = f"one of: {', '.join(status.model for status in every) or 'none'}"
-        raise InputError(Problem("models", "MODELS", ", ".join(unknown), expected, "there is no such model"))
+    if unknown := set(models) - {status.model for status in every}:
+        raise no_such(unknown, [status.model for status in every], "MODELS")
     found = [status for status in every if not models or status.model in models]
     watched = repositories(doors)
     document = {"models": [status.as_dict() for status in found], "repositories": [one.as_dict() for one in watched]}

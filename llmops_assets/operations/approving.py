@@ -10,7 +10,7 @@ from llmops_assets.operations.identity import APPROVER_KEY, former_signers
 from llmops_assets.release import Release
 from llmops_core.approval import APPROVAL_NAMESPACE, Approval, ApprovalPolicy, Statement, Subject, judge
 from llmops_core.approvers import load_approvers
-from llmops_core.errors import EnvironmentLacks, GateRefused, IntegrityError
+from llmops_core.errors import EnvironmentLacks, GateRefused, InputError, IntegrityError, Problem
 from llmops_core.promotion import require
 from llmops_core.settings import Role, Settings
 from llmops_core.verdict import Finding
@@ -52,6 +52,14 @@ def findings_of(release: Release, subject: Subject, approvals: Sequence[Approval
     policy = policy_of(platform.settings, release.inputs.production)
     author = platform.source.commit(release.revision).email
     return judge(policy, trusted_roles(platform), approvals, subject, author, datetime.now(UTC))
+
+
+def refuse_unknown_role(platform: Platform, role: str) -> None:
+    """Raises InputError for a role that no environment can demand and nobody holds."""
+    known = {*get_args(Role), *(held for roles in trusted_roles(platform).values() for held in roles)}
+    if role not in known:
+        expected = f"one of: {', '.join(sorted(known))}"
+        raise InputError(Problem("approval", "--role", role, expected, "there is no such role; name another"))
 
 
 def sign(platform: Platform, statement: Statement, key: Path) -> Approval:

@@ -9,7 +9,7 @@ from llmops_assets.operations.endpoint import status_of
 from llmops_assets.operations.watching import heads, own_models
 from llmops_assets.release import open_release, spec_at
 from llmops_assets.repositories import doors_of, named
-from llmops_core.errors import EnvironmentLacks, InputError
+from llmops_core.errors import EnvironmentLacks, InputError, Problem
 from llmops_core.names import shown, why_no_model
 from llmops_core.routing import Environment
 from llmops_core.status import ENVIRONMENTS, SILENT, Blocked, ModelStatus, Retirement, Serving, fold
@@ -32,6 +32,18 @@ def overview(platform: Platform) -> list[ModelStatus]:
         _looked_at(platform, status)
         for status in (*found, *(_removed(platform, fold(model, facts), readable) for model in removed))
     ]
+
+
+def known_models(platform: Platform) -> list[str]:
+    """Those of the head of each repository's branch, and those that anything was ever done for."""
+    committed = {model for view, head in heads(platform) for model in own_models(view, head)}
+    return sorted(committed | {fact.model for fact in platform.ledger.facts()})
+
+
+def no_such(models: Collection[str], known: Collection[str], argument: str) -> InputError:
+    """The error for names that are no model's."""
+    expected = f"one of: {', '.join(known) or 'none'}"
+    return InputError(Problem("models", argument, ", ".join(sorted(models)), expected, "there is no such model"))
 
 
 def _removed(platform: Platform, status: ModelStatus, readable: Collection[str]) -> ModelStatus:

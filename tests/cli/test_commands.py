@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from llmops_assets.cli import run
 from llmops_assets.cli.main import Commands
 from llmops_assets.cli.options import platform
+from llmops_core.errors import EnvironmentLacks
+from resources.wiring import Platform
 from tests.cli.conftest import Ended
 from tests.fakes.git_with_data import GitWithData
 
@@ -111,6 +114,14 @@ def test_an_audit_of_what_does_not_serve_passed(llmops: Run) -> None:
     assert ended.exit_code == 2 and "first link that is incomplete: production" in ended.errors
 
 
+def test_an_audit_of_no_model_did_not_say_which_there_are(llmops: Run) -> None:
+    ended = llmops("audit", "nope", "--json")
+    assert ended.exit_code == 2 and "there is no such model (found nope; expected one of: tiny)" in ended.json["error"]
+    platform().ledger.append("retired", model="gone", subject="folder", body={})
+    assert "one of: gone, tiny" in llmops("audit", "nope").errors
+    assert "no such model" not in llmops("audit", "gone").errors
+
+
 def test_a_plan_without_evidence_had_nothing_to_run(llmops: Run) -> None:
     ended = llmops("plan", "--json")
     assert ended.exit_code == 10
@@ -188,6 +199,41 @@ def test_a_place_for_an_archive_that_is_none_gave_a_traceback(
 def test_a_path_that_is_too_long_gave_a_traceback(llmops: Run) -> None:
     ended = llmops("validate", "x" * 300)
     assert ended.exit_code == 1 and "an existing file or folder" in " ".join(ended.output.split())
+
+
+def test_a_role_that_nobody_can_hold_was_not_the_first_thing_said(llmops: Run) -> None:
+    ended = llmops("approve", "tiny", "--role", "wizard")
+    assert ended.exit_code == 1 and "--role: there is no such role" in ended.errors
+    assert "expected one of: business, executive, security, technical" in ended.errors
+
+
+def test_edits_that_nobody_committed_were_left_out_in_silence(clone: GitWithData, llmops: Run) -> None:
+    assert "Not part of this release" not in llmops("release", "tiny").errors
+    (clone.path / "models" / "tiny" / "model.yaml").write_text("name: tiny\n")
+    (clone.path / "data" / "new.dvc").write_text("outs: []\n")
+    (clone.path / "params.yaml").write_text("rows: 1\n")
+    clone.git("add", "params.yaml")
+    (clone.path / "notes.txt").write_text("no input of a release\n")
+    told = f"Not part of this release, which is commit {clone.head[:12]}: uncommitted edits of "
+    told += "data/new.dvc, models/tiny/model.yaml, params.yaml; commit them first"
+    assert told in llmops("release", "tiny").errors.splitlines()
+    assert told in llmops("release", "tiny", "--json").errors.splitlines()
+    assert llmops("release", "tiny", "--json").json["problems"] == []
+    before = clone.head
+    clone.git("commit", "--quiet", "--message", "Something")
+    assert "Not part" not in llmops("release", "tiny", "--revision", before).errors
+
+
+def test_what_a_pipeline_rewrote_was_left_out_in_silence(
+    clone: GitWithData, llmops: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(doors: Platform) -> Iterator[str]:
+        raise EnvironmentLacks("no platform here")
+
+    monkeypatch.setattr(run, "build_data", lambda *_: (clone.path / "dvc.lock").write_text("schema: '2.0'\n"))
+    monkeypatch.setattr(run, "start", refused)
+    ended = llmops("run", "tiny")
+    assert "uncommitted edits of dvc.lock; commit" in ended.output and "no platform here" in ended.errors
 
 
 def test_the_end_of_a_model_was_not_told(clone: GitWithData, llmops: Run) -> None:

@@ -81,6 +81,21 @@ def test_all_problems_of_all_files_come_at_once_and_in_order():
     ]
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "field"),
+    [
+        (("owners",), ["nobody"], "owners[0]"),
+        (("approvals", "required"), ["nobodysrole"], "approvals.required[0]"),
+        (("staging_tests", "concurrency"), [0], "staging_tests.concurrency[0]"),
+        (("owners",), [], "owners"),
+    ],
+)
+def test_a_list_with_a_wrong_item_was_also_said_to_be_too_short(place, value, field):
+    file = "models/a/model.yaml" if place == ("owners",) else "config/staging.yaml"
+    sample = {**alone(LOCAL), "name": "a"} if place == ("owners",) else FULL | {"name": "staging"}
+    assert found(tree(a=alone(LOCAL)) | {file: in_blocks(changed(sample, place, value))}) == [(file, field)]
+
+
 def test_a_name_that_differs_from_its_folder_or_file_is_found():
     files = tree(a=alone(LOCAL))
     files["models/other/model.yaml"] = files["models/a/model.yaml"]
