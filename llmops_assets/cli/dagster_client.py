@@ -28,15 +28,15 @@ class Event:
 class DagsterClient:
     """`url` is the address of the Dagster UI. Every method raises TransientError when it cannot be reached."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._url, self._timeout_seconds = url, timeout_seconds
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self._url}/graphql", body, headers)  # noqa: S310 (our own address)
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=self._timeout_seconds) as response:  # noqa: S310
                 answer = json.load(response)
         except (OSError, ValueError) as error:
             raise TransientError(
@@ -70,10 +70,11 @@ class DagsterClient:
             raise TransientError(f"Dagster did not launch {job}: {answer}")
         return answer["run"]["runId"]
 
-    def unfinished_runs(self, tags: dict[str, str]) -> list[dict[str, Any]]:
-        """[{runId, status, tags}] of runs with these tags that wait or run, newest first."""
-        query = """query($f: RunsFilter) { runsOrError(filter: $f, limit: 20) {
-          __typename ... on Runs { results { runId status tags { key value } } } ... on PythonError { message } } }"""
+    def unfinished_runs(self, tags: dict[str, str], details: str = "") -> list[dict[str, Any]]:
+        """[{runId, status, tags}] of runs with these tags that wait or run, newest first; `details` are more fields."""
+        query = """query($f: RunsFilter) { runsOrError(filter: $f, limit: 200) {
+          __typename ... on Runs { results { runId status tags { key value } DETAILS } }
+          ... on PythonError { message } } }""".replace("DETAILS", details)
         wanted = {"statuses": list(WAITING), "tags": [{"key": k, "value": v} for k, v in tags.items()]}
         answer = self.ask(query, f=wanted)["runsOrError"]
         if answer["__typename"] != "Runs":

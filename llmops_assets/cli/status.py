@@ -1,10 +1,12 @@
 """`llmops status`: what serves where, and what holds each model up."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import click
 
 from llmops_assets.cli.options import as_json, platform, print_paragraph, print_table, show
+from llmops_assets.cli.under_way import UnderWay, releases_under_way
 from llmops_assets.operations.overview import no_such, overview
 from llmops_assets.operations.watching import RepositoryStatus, repositories
 from llmops_core.status import ModelStatus
@@ -16,18 +18,28 @@ SHORT = 8  # digits that fit into 80 columns; --json has them all
 @click.argument("models", nargs=-1)
 @as_json
 def command(models: tuple[str, ...], as_json: bool) -> None:
-    """Show every model (or MODELS): what serves in each environment, and what holds it up."""
+    """Show every model (or MODELS): what serves in each environment, what is being released, and what holds it up."""
     doors = platform()
     every = overview(doors)
     if unknown := set(models) - {status.model for status in every}:
         raise no_such(unknown, [status.model for status in every], "MODELS")
     found = [status for status in every if not models or status.model in models]
     watched = repositories(doors)
-    document = {"models": [status.as_dict() for status in found], "repositories": [one.as_dict() for one in watched]}
-    show(document, as_json, lambda: _print(found, watched))
+    releases = releases_under_way(doors.home.dagster_url)
+    asked = None if releases is None else [one for one in releases if not models or one.model in models]
+    document = {
+        "models": [status.as_dict() for status in found],
+        "repositories": [one.as_dict() for one in watched],
+        "under_way": None if asked is None else [asdict(one) for one in asked],
+    }
+    show(document, as_json, lambda: _print(found, watched, asked))
 
 
-def _print(found: list[ModelStatus], watched: Sequence[RepositoryStatus] = ()) -> None:
+def _print(
+    found: list[ModelStatus],
+    watched: Sequence[RepositoryStatus] = (),
+    under_way: Sequence[UnderWay] | None = (),
+) -> None:
     served = [(status.model, name, one) for status in found for name, one in sorted(status.environments.items())]
     rows = [
         (model, name, one.version, one.revision[:SHORT], one.weights_digest[:SHORT], one.state)
@@ -39,6 +51,7 @@ def _print(found: list[ModelStatus], watched: Sequence[RepositoryStatus] = ()) -
         click.echo(f"{model} in {name}: {one.url}")
         if one.trouble:
             print_paragraph(f"{model} does not answer in {name}: {one.trouble}", "red")
+    _print_under_way(under_way)
     for status in found:
         if status.retired:
             print_paragraph(status.told_of_retirement, "yellow")
@@ -49,6 +62,13 @@ def _print(found: list[ModelStatus], watched: Sequence[RepositoryStatus] = ()) -
             print_paragraph(f"Repository {one.why}", "red")
         for model, why in one.refused.items():
             print_paragraph(f"{model} of {one.name} is refused: {why}", "yellow")
+
+
+def _print_under_way(releases: Sequence[UnderWay] | None) -> None:
+    if releases is None:
+        return print_paragraph("Dagster does not answer, so whether a release is under way is not known.")
+    for one in releases:
+        print_paragraph(one.told, "cyan")
 
 
 def _idle(status: ModelStatus) -> str:
