@@ -132,7 +132,7 @@ class DagsterOnCluster:
             if error.status != 404:
                 raise
         # the stand-in, whose accounts have no tokens
-        return self.namespace.cluster.connection.configuration.api_key["authorization"].removeprefix("Bearer ")
+        return self.namespace.cluster.connection.configuration.api_key["BearerToken"].removeprefix("Bearer ")
 
     def _launcher(self) -> dict[str, Any]:
         """As deploy/helm/values.yaml says; without the priority class, which is no test's to make."""

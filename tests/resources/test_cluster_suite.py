@@ -23,18 +23,17 @@ def suite(kubeconfig: str, *chosen: str) -> str:
 
 @pytest.mark.slow  # its pods start Python some twenty times
 def test_the_tests_for_a_cluster_do_not_work() -> None:
-    """Of the door to jobs only the first: the contract suite has the door on the stand-in. Of runs the one whose steps
-    have pods of their own: each pod imports Dagster. Not the training, whose pods import torch. Of servers only the
-    routes: test_kubernetes_serving.py starts a pod of theirs."""
+    """Of the door to jobs only the first: the contract suite has the door on the stand-in. No runs and no training,
+    whose pods import Dagster and torch. Of servers only the routes: test_kubernetes_serving.py starts a pod of theirs."""
     with KubernetesApi() as api:
         api.kubelet.plan = lambda pod: COMMAND
         api.kubelet.image_environment = {"PATH": PROGRAMS, "PYTHONPATH": str(ROOT)}
         api.kubelet.missing_images.add("registry.invalid/nothing:1")
         left_out = "test_door or test_runs or test_resume or served_replaced_or_retired or weights_that_nobody_has"
-        chosen = f"not ({left_out}) or left_no_result or shared_a_pod"
+        chosen = f"not ({left_out}) or left_no_result"
         told = suite(api.kubeconfig, "tests/cluster", "-k", chosen)
         (passed,) = re.findall(r"(\d+) passed", told)
-        assert int(passed) >= 21 and "failed" not in told and "SKIPPED" not in told, told
+        assert int(passed) >= 21 and not re.search(r"SKIPPED|\d+ (failed|error)", told), told
         assert [each["metadata"]["name"] for each in api.objects("namespaces")] == ["default", "kube-system"]
 
 
