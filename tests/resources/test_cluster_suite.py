@@ -24,7 +24,8 @@ def suite(kubeconfig: str, *chosen: str) -> str:
 @pytest.mark.slow  # its pods start Python some twenty times
 def test_the_tests_for_a_cluster_do_not_work() -> None:
     """Of the door to jobs only the first: the contract suite has the door on the stand-in. No runs and no training,
-    whose pods import Dagster and torch. Of servers only the routes: test_kubernetes_serving.py starts a pod of theirs."""
+    whose pods import Dagster and torch. Of servers only the routes: test_kubernetes_serving.py starts a pod of theirs.
+    """
     with KubernetesApi() as api:
         api.kubelet.plan = lambda pod: COMMAND
         api.kubelet.image_environment = {"PATH": PROGRAMS, "PYTHONPATH": str(ROOT)}
