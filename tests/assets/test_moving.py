@@ -22,7 +22,7 @@ from tests.fakes.http_gateway import AnsweringGateway
 from tests.fakes.platform_doors import World, opened
 from tests.fakes.serving import FakeServing
 
-SERVING_LINKS = ("endpoint", "route", "served file")
+SERVING_LINKS = ("endpoint", "route", "server", "served file", "answers")
 
 
 def mlflow_of(world: World) -> MlflowRegistry:
