@@ -65,7 +65,8 @@ def listening_at(port: int) -> psutil.Process | None:
     """Who listens at a TCP port of this machine; None where nobody does, or another user's program may not be seen."""
     try:
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            at = connection.laddr[1] if connection.laddr else None
+            if connection.status == psutil.CONN_LISTEN and at == port and connection.pid:
                 return psutil.Process(connection.pid)
     except psutil.Error:
         return None
