@@ -103,10 +103,10 @@ class KubernetesServing(ServingEngine):
     def witness(self, name: str) -> str:
         """The Service leads to pods of the Deployment alone, and these are as planned; each hashed its weights."""
         if self.plan(name) is None:
-            raise IntegrityError(f"no server of {name} runs here")
+            raise IntegrityError(f"there is no deployment {name}")
         seen = self.health(name)
         if seen.verdict is not Verdict.PASSED:
-            raise IntegrityError(f"no pod of {name} is ready: {seen.reason}")
+            raise TransientError(f"no pod of {name} is ready: {seen.reason}")
         return seen.reason
 
     def wait_ready(self, deployment: Deployment, timeout_seconds: float) -> None:

@@ -69,7 +69,7 @@ class ServingEngine(ABC):
     @abstractmethod
     def witness(self, name: str) -> str:
         """What shows that a deployment's own server answers at its address, and with the weights of its plan. Raises
-        IntegrityError saying what speaks against it."""
+        IntegrityError saying what speaks against it, TransientError where nobody is there to answer."""
 
     @abstractmethod
     def wait_ready(self, deployment: Deployment, timeout_seconds: float) -> None:
@@ -150,10 +150,13 @@ class LocalServing(ServingEngine):
 
     def witness(self, name: str) -> str:
         plan, deployment = self.plan(name), next((one for one in self.running() if one.name == name), None)
+        if plan is None or deployment is None:
+            raise IntegrityError(f"there is no deployment {name}")
         state = self._processes.state_of(_program(name))
-        if plan is None or deployment is None or state is None or state.pid is None:
-            raise IntegrityError(f"no server of {name} runs here")
-        holder = next((each for each in family(state.pid) if holds_port(each, deployment.port)), None)
+        own = family(state.pid) if state is not None and state.pid is not None else []
+        holder = next((each for each in own if holds_port(each, deployment.port)), None)
+        if holder is None and is_free(deployment.port):
+            raise TransientError(f"no server of {name} listens on port {deployment.port}")
         if holder is None:
             who = f"port {deployment.port} is not held by the server of {name}"
             raise IntegrityError(f"{who}: what answers there is another program")

@@ -78,6 +78,14 @@ def test_another_program_on_its_port_passed_for_the_server(serving: LocalServing
             serving.witness(deployment.name)
 
 
+def test_a_server_that_is_down_was_called_forged(serving: LocalServing, processes) -> None:
+    deployment = serving.deploy(plan())
+    serving.wait_ready(deployment, 10)
+    processes.remove("serve.atlas-qa-1.0")
+    with pytest.raises(TransientError, match="listens"):
+        serving.witness(deployment.name)
+
+
 def test_a_server_that_crashes_at_start_is_told_with_its_last_words(serving: LocalServing) -> None:
     deployment = serving.deploy(plan(alias="crash"))
     begun = time.monotonic()
