@@ -61,10 +61,10 @@ def audit(platform: Platform, model: str) -> list[Link]:
     except IntegrityError as error:
         return [*links, Link("production", "broken", str(error))]
     links.append(_production(switched, production, chain))
-    links.append(_measured("answers", lambda: _answers(platform, model, switched, chain["evaluation"])))
     links.append(_measured("registry", lambda: _registry(platform, chain["registered_version"])))
     links.append(_measured("approval", lambda: _approval(platform, own, chain["approval"])))
     links += [_artifact(platform, name, chain[name]) for name in ARTIFACTS]
+    links.append(_measured("answers", lambda: _answers(platform, model, switched, chain["evaluation"])))
     for digest, fact in {f.body["digest"]: f for f in chain.values() if f.subject == "dataset"}.items():
         stages = [name.removeprefix("dataset of ") for name, f in chain.items() if f.body["digest"] == digest]
         links.append(_artifact(platform, f"dataset of {', '.join(sorted(stages))}", fact))
