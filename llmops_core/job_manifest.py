@@ -213,6 +213,15 @@ def _pod(attempt: Attempt, place: ClusterJobsPlace, nodes: int) -> Manifest:
     return pod | {name: value for name, value in optional.items() if value}
 
 
+def hardened() -> Manifest:
+    """What every container of ours may not do."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+
+
 def _container(attempt: Attempt, place: ClusterJobsPlace, pool: GpuPool | None, nodes: int) -> Manifest:
     needs = attempt.needs
     size = {
@@ -230,11 +239,7 @@ def _container(attempt: Attempt, place: ClusterJobsPlace, pool: GpuPool | None, 
         "env": _environment(attempt, nodes),
         **({"envFrom": [{"secretRef": {"name": name}} for name in place.secrets]} if place.secrets else {}),
         "resources": {"requests": dict(size), "limits": dict(size)},  # equal, so that others are evicted first
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": hardened(),
         # the end of its output is then in the pod's status, also when nothing else could be sent
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [

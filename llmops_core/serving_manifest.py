@@ -17,7 +17,7 @@ from typing import Any
 
 from llmops_core.engine_commands import ENGINE_PORT, WEIGHTS, WORK, command_of, environment_of
 from llmops_core.fingerprint import canonical_json, digest_of
-from llmops_core.job_manifest import USER, pool_of, quantity, toleration_of
+from llmops_core.job_manifest import USER, hardened, pool_of, quantity, toleration_of
 from llmops_core.job_names import LABEL_DOMAIN, MANAGED_BY, label_value
 from llmops_core.job_settings import GpuPool
 from llmops_core.names import kubernetes_name
@@ -227,11 +227,7 @@ def _container(
         "command": command,
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}, *own, *told],
         "resources": {"requests": dict(size), "limits": dict(size)},  # equal, so that others are evicted first
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": hardened(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "work", "mountPath": WORK},

@@ -15,6 +15,7 @@ from pathlib import Path
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS
 from resources.envoy_config import (
     ADMIN_CLUSTER,
+    GUARDS,
     IDENTITY_HEADERS,
     METADATA,
     ROUTES_NAME,
@@ -79,12 +80,7 @@ def _connection_manager(folder: Path) -> Json:
         "stat_prefix": "gateway",
         "codec_type": "HTTP1",
         "use_remote_address": True,
-        "normalize_path": True,
-        "merge_slashes": True,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
-        "max_request_headers_kb": 32,
-        "request_headers_timeout": "10s",
-        "request_timeout": "60s",
+        **GUARDS,
         "rds": {
             "route_config_name": ROUTES_NAME,
             "config_source": _watched(folder / ROUTES_FILE),

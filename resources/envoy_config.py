@@ -29,6 +29,15 @@ ENVIRONMENT_HEADER = "x-llmops-environment"
 MODEL_HEADER, VERSION_HEADER, DIGEST_HEADER = "x-llmops-model", "x-llmops-version", "x-llmops-weights-digest"
 IDENTITY_HEADERS = (MODEL_HEADER, VERSION_HEADER, DIGEST_HEADER)
 MUTATION_FILTER = "envoy.filters.http.header_mutation"
+# what each proxy of ours demands of a request: one spelling of a path, and that it ends
+GUARDS: Json = {
+    "normalize_path": True,
+    "merge_slashes": True,
+    "path_with_escaped_slashes_action": "REJECT_REQUEST",
+    "max_request_headers_kb": 32,
+    "request_headers_timeout": "10s",
+    "request_timeout": "60s",
+}
 CONNECT_LIMIT = "2s"
 # Shorter than any model server's own limit (llama.cpp: 5 s), so that no request is sent on a connection that the server
 # is just closing. A limit on requests is not needed: the server says `Connection: close` with its hundredth answer.

@@ -56,12 +56,7 @@ def _listener(deployment: Deployment, route: Route, address: str, port: int, boo
         "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "front",
         "codec_type": "AUTO",
-        "normalize_path": True,
-        "merge_slashes": True,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
-        "max_request_headers_kb": 32,
-        "request_headers_timeout": "10s",
-        "request_timeout": "60s",
+        **envoy_config.GUARDS,
         "stream_idle_timeout": "0s",  # the route's timeout ends what lasts too long, also where an answer is begun late
         "route_config": {
             "name": "front",
