@@ -14,6 +14,8 @@ import ipaddress
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
 
 _ENDPOINT = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>/[A-Za-z0-9._~/-]*)?")
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:(?P<port>[1-9][0-9]{0,4}))?")
@@ -21,6 +23,8 @@ _HOST_LABEL = re.compile(r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9])?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]*[a-z0-9](\.[a-z0-9][a-z0-9-]*[a-z0-9])*")
 _S3 = re.compile(r"s3://(?P<bucket>[^/]+)(/(?P<prefix>[A-Za-z0-9._=+~@/-]*))?")
 
+# CoreWeave's stores know a bucket by the host's name alone; others that are not AWS (MinIO, Ceph) by the path at first
+_BUCKET_IN_HOST = (".cwobject.com", ".cwlota.com")
 _METADATA_HOSTS = {"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"}
 _METADATA_ADDRESSES = {
     ipaddress.ip_address(address)
@@ -112,6 +116,13 @@ def parse_s3(text: str) -> S3Location:
     if prefix and any(part in ("", ".", "..") for part in prefix.split("/")):
         raise UnsafeUri("its prefix holds an empty part, . or ..; write the prefix out")
     return S3Location(bucket, prefix)
+
+
+def addressing_style(endpoint: str | None) -> Literal["virtual", "auto"]:
+    """How requests to a store name a bucket, as botocore's `s3: {addressing_style: …}` says it: in the host's name, or
+    as botocore does it by itself, which is the host's name for AWS (None) and the path for everybody else."""
+    host = urlsplit(endpoint or "").hostname or ""
+    return "virtual" if f".{host}".endswith(_BUCKET_IN_HOST) else "auto"
 
 
 def why_inside(host: str) -> str | None:

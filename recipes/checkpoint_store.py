@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llmops_core.errors import EnvironmentLacks, InputError, Interrupted, Problem, TransientError
-from llmops_core.uris import UnsafeUri, parse_s3
+from llmops_core.errors import EnvironmentLacks, InputError, Problem, TransientError
+from llmops_core.uris import UnsafeUri, addressing_style, parse_s3
 
 MANIFEST = "manifest.json"
 REFUSED = {"NoSuchBucket", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "403"}
@@ -24,8 +24,6 @@ Result = TypeVar("Result")
 
 class StoreFails(TransientError):
     """The store did not answer, or not in time."""
-
-    exit_code = Interrupted.exit_code
 
 
 class CheckpointStore(ABC):
@@ -90,6 +88,7 @@ class S3Store(CheckpointStore):
             read_timeout=60,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
+            s3={"addressing_style": addressing_style(_endpoint(os.environ))},
         )
         self._client: Any = boto3.client("s3", config=config)
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
@@ -141,6 +140,11 @@ class S3Store(CheckpointStore):
             raise kind(f"checkpoints at {where}: {error}") from error
         except (exceptions.BotoCoreError, Boto3Error) as error:
             raise StoreFails(f"checkpoints at {where}: {error}") from error
+
+
+def _endpoint(environ: Mapping[str, str]) -> str | None:
+    """Of the store, where boto3 finds it."""
+    return environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
 
 
 def open_store(address: str) -> CheckpointStore:

@@ -17,7 +17,7 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any
 
-from resources.dvc_pull import MEND
+from resources.dvc_pull import MEND, addressed
 
 
 def main() -> int:
@@ -40,7 +40,8 @@ def main() -> int:
         if remote:
             # of a folder its listing and the one new file: the others were pushed when they were added
             new = HashInfo("md5", md5((clone / request["path"]).read_bytes(), usedforsecurity=False).hexdigest())
-            repository.cloud.push([new, *(out.hash_info for out in stage.outs)], remote=remote)
+            place = addressed(repository.cloud.get_remote_odb(remote))
+            repository.cloud.push([new, *(out.hash_info for out in stage.outs)], remote=remote, odb=place)
         json.dump({"pointer": Path(stage.path).relative_to(clone.resolve()).as_posix(), "remote": remote}, sys.stdout)
     except (DvcException, PermissionError, NoCredentialsError, PartialCredentialsError) as error:
         sys.stderr.write(f"\n{type(error).__name__}: {' '.join(str(error).split())}\n")

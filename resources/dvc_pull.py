@@ -25,7 +25,7 @@ from threading import Timer
 from typing import Any
 
 from llmops_core.errors import InputError, LlmopsError, Problem
-from llmops_core.uris import parse_endpoint
+from llmops_core.uris import addressing_style, parse_endpoint
 from resources.outside import check_destination, hold_outside
 
 MEND, SILENT = 3, 4
@@ -62,7 +62,7 @@ def _answer(open_repository: Any, request: dict[str, Any]) -> dict[str, Any]:
             _check(settings, name, allowed)
         if str(settings.get("url", "")).startswith(("s3://", "http://", "https://")):
             settings |= {"connect_timeout": PAUSE_SECONDS, "read_timeout": PAUSE_SECONDS}
-        place = repo.cloud.get_remote_odb(name)
+        place = addressed(repo.cloud.get_remote_odb(name))
         if allowed is not None and place.fs.protocol in ("http", "https"):
             place.fs.fs.client_kwargs["trace_configs"] = [_no_other_host(name)]
         lacking = wanted if request["look_only"] else [each for each in wanted if not repo.cache.local.exists(each)]
@@ -94,6 +94,16 @@ def _answering(limit_seconds: float) -> Iterator[None]:
         yield
     finally:
         watch.cancel()
+
+
+def addressed(place: Any) -> Any:
+    """The same remote, which names its bucket as its store knows it. DVC's settings have no word for that."""
+    if place.fs.protocol == "s3":
+        given = place.fs.fs_args
+        style = {"addressing_style": addressing_style(given.get("client_kwargs", {}).get("endpoint_url"))}
+        config = given.setdefault("config_kwargs", {})
+        config["s3"] = style | config.get("s3", {})  # what a person wrote into AWS's own file goes first
+    return place
 
 
 def _ask_about(place: Any, md5: str) -> None:

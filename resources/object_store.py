@@ -3,16 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from llmops_core.errors import InputError, LlmopsError, Problem, TransientError
+from llmops_core.uris import addressing_style
 
 Result = TypeVar("Result")
 
 REFUSED = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401"}
 ABSENT = {"NoSuchBucket", "NoSuchKey", "404"}
-# CoreWeave's stores know a bucket by the host's name alone; others that are not AWS (MinIO, Ceph) by the path at first
-BUCKET_IN_HOST = (".cwobject.com", ".cwlota.com")
 
 
 @dataclass(frozen=True)
@@ -33,15 +31,11 @@ class NamedPlace:
 
         signing = None if credentials else UNSIGNED
         attempts = {"total_max_attempts": 1}
-        config = Config(signature_version=signing, retries=attempts, connect_timeout=10, read_timeout=60, s3=self._s3)
+        style = {"addressing_style": addressing_style(self.endpoint)}
+        config = Config(signature_version=signing, retries=attempts, connect_timeout=10, read_timeout=60, s3=style)
         # a session of its own: the shared one would keep credentials that were rotated since
         session = boto3.Session(region_name=self.region)
         return session.client("s3", endpoint_url=self.endpoint, config=config)
-
-    @property
-    def _s3(self) -> dict[str, str]:
-        host = f".{urlsplit(self.endpoint or '').hostname}"
-        return {"addressing_style": "virtual"} if host.endswith(BUCKET_IN_HOST) else {}
 
     def asked(self, action: Callable[[], Result]) -> Result:
         """Do it. Raises InputError for what a person must mend, ChangedMeanwhile, or TransientError."""

@@ -48,20 +48,6 @@ def test_a_store_that_is_down_was_called_good(endpoint: str) -> None:
     assert tried.skew_seconds is None
 
 
-@pytest.mark.parametrize(
-    ("address", "url"),
-    [
-        ("https://cwobject.com", "https://models.cwobject.com/a"),
-        ("http://cwlota.com", "http://models.cwlota.com/a"),
-        ("https://minio.example.com", "https://minio.example.com/models/a"),
-        ("https://notcwobject.com", "https://notcwobject.com/models/a"),
-    ],
-)
-def test_a_store_was_asked_for_a_bucket_in_a_way_that_it_does_not_know(address: str, url: str) -> None:
-    client = place("s3://models/a", address).client(credentials=False)
-    assert client.generate_presigned_url("get_object", Params={"Bucket": "models", "Key": "a"}).split("?")[0] == url
-
-
 def test_the_lifecycle_of_deploy_was_refused_or_not_seen(endpoint: str) -> None:
     client = boto3.client("s3", endpoint_url=endpoint)
     client.create_bucket(Bucket="llmops")
