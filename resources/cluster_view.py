@@ -92,6 +92,7 @@ class ClusterView:
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[Answer, Mapping[str, str]]:
         from kubernetes.client import ApiException
+        from kubernetes.config import ConfigException
         from urllib3.exceptions import HTTPError
 
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -109,6 +110,8 @@ class ClusterView:
             return json.loads(response.data or b"{}"), response.headers
         except ApiException as error:
             raise _meaning(error.status or 0, _said(error.body), f"{method} {path}") from None
+        except ConfigException as error:  # a token that expired, and no other is to be had
+            raise EnvironmentLacks(f"there is no token for the cluster: {error}; see the kubeconfig") from None
         except (HTTPError, OSError, ValueError) as error:
             raise TransientError(f"the cluster could not be reached ({type(error).__name__})") from None
 
@@ -122,7 +125,7 @@ def _meaning(code: int, said: str, asked: str) -> Exception:
         return EnvironmentLacks("the cluster does not know these credentials: renew them, or set KUBECONFIG")
     if code == 403:
         return Hidden(said)
-    if code >= 500 or code == 429:
+    if code >= 500 or code in (409, 410, 429):
         return TransientError(f"the cluster cannot answer {asked} now ({code}: {said})")
     problem = Problem("the cluster", asked, str(code), "a request that it accepts", said)
     return _Absent(problem) if code == 404 else InputError(problem)

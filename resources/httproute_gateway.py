@@ -28,7 +28,7 @@ from llmops_core.job_outcomes import condition_of
 from llmops_core.routing import Deployment, Environment, Route, RouteTable
 from llmops_core.serving_settings import ClusterServingPlace
 from resources import envoy_config
-from resources.kubernetes_api import HTTP_ROUTES, AlreadyExists, KubernetesApi, Manifest
+from resources.kubernetes_api import HTTP_ROUTES, AlreadyExists, KubernetesApi, Manifest, refuse_foreign
 from resources.traffic import Gateway
 
 ATTEMPTS = 50
@@ -114,11 +114,14 @@ class HttpRouteGateway(Gateway):
         try:
             made = self._api.create(HTTP_ROUTES, manifest)
         except AlreadyExists:
+            if (there := self._api.get(HTTP_ROUTES, manifest["metadata"]["name"])) is not None:
+                refuse_foreign(HTTP_ROUTES, there, manifests.MANAGER)
             return False
         except TransientError:
             found = self._api.get(HTTP_ROUTES, manifest["metadata"]["name"])
             if found is None:
                 raise
+            refuse_foreign(HTTP_ROUTES, found, manifests.MANAGER)
             made = found  # only the answer was lost
         self._second_look(made, wanted, change)
         return True

@@ -138,7 +138,7 @@ def judged(api: KubernetesApi, kind: Kind, records: JobRecords, attempt: Attempt
     """How an attempt ended that is over. `pods` as they were seen last; those that are still there are read if none."""
     if records.result() is not None:
         return classify(Evidence(None, pods, has_result=True))
-    pods = pods or api.list(PODS, f"{NAME_LABEL}={attempt.name}")[0]
+    pods = pods or api.every(PODS, f"{NAME_LABEL}={attempt.name}")
     job = api.get(kind, attempt.name)
     if any(pod["metadata"].get("deletionTimestamp") for pod in pods):
         job = _settled(api, kind, attempt.name, job)  # the job's own word explains why its pods were deleted
@@ -164,10 +164,9 @@ def _settled(api: KubernetesApi, kind: Kind, name: str, job: Manifest | None) ->
 
 def _events_of_vanished_pods(api: KubernetesApi, name: str) -> list[Manifest]:
     """Events outlive their pods, of which only the beginning of the name is known."""
-    found, _ = api.list(EVENTS, fields="involvedObject.kind=Pod")
+    found = api.every(EVENTS, fields="involvedObject.kind=Pod")
     return [event for event in found if event["involvedObject"]["name"].startswith(f"{name}-")]
 
 
 def _events(api: KubernetesApi, about: Manifest) -> list[Manifest]:
-    found, _ = api.list(EVENTS, fields=f"involvedObject.uid={about['metadata']['uid']}")
-    return found
+    return api.every(EVENTS, fields=f"involvedObject.uid={about['metadata']['uid']}")

@@ -73,7 +73,7 @@ class JobWatch:
         """The job as a list of all read it a few seconds ago, for those that have no pod."""
         with self._jobs_lock:
             if time.monotonic() - self._jobs_at > JOBS_LIST_SECONDS:
-                found, _ = self._api.list(kind, SELECTOR)
+                found = self._api.every(kind, SELECTOR)
                 self._listed_jobs = {each["metadata"]["name"]: each for each in found}
                 self._jobs_at = time.monotonic()
             return self._listed_jobs.get(name)

@@ -4,6 +4,8 @@ The vendor's client is used for what is hard (kubeconfig, tokens that expire, ce
 list of 500 pods is read a hundred times faster as JSON. Every write says `fieldValidation=Strict`, because without it
 the server drops what it does not know and says nothing. Nothing is retried here except where it is said; a watch is one
 request, and whoever reads it decides what follows its end.
+
+Every error is one of ours and says who acts; the classes below are for callers that can act themselves.
 """
 
 import json
@@ -13,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from llmops_core.errors import EnvironmentLacks, InputError, Problem, TransientError
+from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, LlmopsError, Problem, TransientError
+from llmops_core.job_names import MANAGED_BY
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -44,12 +47,27 @@ DISRUPTION_BUDGETS = Kind("apis/policy/v1", "poddisruptionbudgets")
 HTTP_ROUTES = Kind("apis/gateway.networking.k8s.io/v1", "httproutes")
 
 
-class AlreadyExists(Exception):
-    """An object of this name is there."""
+class AlreadyExists(IntegrityError):
+    """An object of this name is there. Who made it is to be looked at: a caller knows its own work by it."""
 
 
-class Gone(Exception):
+class Gone(TransientError):
     """The server no longer has the history from the version that was asked for: list again."""
+
+
+class NotFound(EnvironmentLacks):
+    """There is no such object; or no such namespace or kind, when one is to be made."""
+
+
+class Conflict(TransientError):
+    """It is not the object, or not the version, that was meant; or the server lost a race of its own."""
+
+
+def refuse_foreign(kind: Kind, found: Manifest, manager: str) -> None:
+    """Raises IntegrityError for an object that does not say that `manager` made it: it is not ours to change."""
+    if (found["metadata"].get("labels") or {}).get(MANAGED_BY) != manager:
+        name = f"{kind.plural} {found['metadata']['name']}"
+        raise IntegrityError(f"{name} is there, but {MANAGED_BY} is not {manager}: look who made it, then delete it")
 
 
 class KubernetesApi:
@@ -59,20 +77,21 @@ class KubernetesApi:
         self._client, self.namespace = client, namespace
 
     def create(self, kind: Kind, manifest: Manifest) -> Manifest:
-        """Raises AlreadyExists. An answer that was lost may mean that it was made: ask again, and see AlreadyExists."""
+        """Raises AlreadyExists, and NotFound where the cluster has no such kind or namespace. An answer that was lost
+        may mean that it was made: ask again, and see AlreadyExists."""
         return self._json("POST", self._path(kind), {"fieldValidation": "Strict"}, manifest)
 
     def get(self, kind: Kind, name: str) -> Manifest | None:
         try:
             return self._json("GET", self._path(kind, name))
-        except _NotFound:
+        except NotFound:
             return None
 
-    def every(self, kind: Kind, selector: str) -> list[Manifest]:
+    def every(self, kind: Kind, selector: str = "", fields: str = "") -> list[Manifest]:
         """All objects; listed again when the pages took too long, and TransientError when they always do."""
         for _ in range(3):
             try:
-                return self.list(kind, selector)[0]
+                return self.list(kind, selector, fields)[0]
             except Gone:
                 continue
         raise TransientError(f"the cluster forgets {kind.plural} faster than they can be listed")
@@ -96,7 +115,7 @@ class KubernetesApi:
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         try:
             self._json("DELETE", self._path(kind, name), {}, {**body, "preconditions": conditions})
-        except (_NotFound, _Conflict):
+        except (NotFound, Conflict):
             return False
         return True
 
@@ -106,7 +125,7 @@ class KubernetesApi:
         patch = {"metadata": {"labels": dict(labels), "resourceVersion": metadata["resourceVersion"]}}
         try:
             self._json("PATCH", self._path(kind, metadata["name"]), {"fieldValidation": "Strict"}, patch)
-        except (_NotFound, _Conflict):
+        except (NotFound, Conflict):
             return False
         return True
 
@@ -116,7 +135,7 @@ class KubernetesApi:
         body = {**manifest, "metadata": {**manifest["metadata"], **version}}
         try:
             return self._json("PUT", self._path(kind, body["metadata"]["name"]), {"fieldValidation": "Strict"}, body)
-        except (_NotFound, _Conflict):
+        except (NotFound, Conflict):
             return None
 
     def watch(self, kind: Kind, selector: str, version: str) -> Iterator[Manifest]:
@@ -128,9 +147,9 @@ class KubernetesApi:
             for line in _lines(response):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
-                    raise _meaning(int(event["object"].get("code", 0)), event["object"], "the watch")
+                    raise _meaning(int(event["object"].get("code", 0)), event["object"], f"a watch of {kind.plural}")
                 yield event
-        except _CUT as error:
+        except (*_CUT, ValueError, KeyError, TypeError) as error:
             raise TransientError(f"the watch was cut ({type(error).__name__})") from None
         finally:
             response.release_conn()
@@ -145,7 +164,7 @@ class KubernetesApi:
             given = {name: value for name, value in asked.items() if value}
             response = self._answer("GET", path, given, None, READ_SECONDS)
             return response.read().decode(errors="replace")
-        except (_NotFound, InputError, TransientError, *_CUT):
+        except (NotFound, InputError, TransientError, *_CUT):
             return ""
 
     def _path(self, kind: Kind, name: str = "") -> str:
@@ -157,8 +176,8 @@ class KubernetesApi:
     ) -> Manifest:
         response = self._answer(method, path, query or {}, body, READ_SECONDS)
         try:
-            return json.loads(response.read())
-        except (*_CUT, ValueError) as error:
+            return dict(json.loads(response.read()))
+        except (*_CUT, ValueError, TypeError) as error:
             raise TransientError(f"the answer to {method} {path} was cut ({type(error).__name__})") from None
 
     def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any, read_seconds: float) -> Any:
@@ -167,7 +186,7 @@ class KubernetesApi:
 
         content = "application/merge-patch+json" if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json", "Content-Type": content, **self._client.default_headers}
-        self._client.update_params_for_auth(headers, [], ["BearerToken"])
+        self._authorise(headers)
         address = f"{self._client.configuration.host}{path}{'?' if query else ''}{urlencode(query)}"
         try:
             response = self._client.rest_client.pool_manager.request(
@@ -185,13 +204,14 @@ class KubernetesApi:
         except _CUT as error:
             raise TransientError(f"the cluster could not be reached ({type(error).__name__})") from None
 
+    def _authorise(self, headers: dict[str, str]) -> None:
+        """Tokens expire: the vendor's client reads a file or runs a program for the next one, and may find neither."""
+        from kubernetes.config import ConfigException
 
-class _NotFound(Exception):
-    """No such object."""
-
-
-class _Conflict(Exception):
-    """It is not the object, or not the version, that was meant."""
+        try:
+            self._client.update_params_for_auth(headers, [], ["BearerToken"])
+        except (ConfigException, OSError, ValueError) as error:
+            raise EnvironmentLacks(f"there is no token for the cluster: {error}; see the kubeconfig") from None
 
 
 def _cut() -> tuple[type[Exception], ...]:
@@ -203,14 +223,15 @@ def _cut() -> tuple[type[Exception], ...]:
 _CUT = _cut()
 
 
-def _meaning(code: int, status: Mapping[str, Any], asked: str) -> Exception:
-    message, reason = str(status.get("message", "")), str(status.get("reason", ""))
+def _meaning(code: int, status: Mapping[str, Any], asked: str) -> LlmopsError:
+    message, reason = str(status.get("message", ""))[:1000], str(status.get("reason", ""))
     if code == 404:
-        return _NotFound(message)
+        return NotFound(f"the cluster has nothing for {asked}: {message}; see that the kind and namespace are there")
     if code == 409:
-        return AlreadyExists(message) if reason == "AlreadyExists" else _Conflict(message)
+        there = f"the cluster refuses {asked}: {message}"
+        return AlreadyExists(f"{there}; look who made it") if reason == "AlreadyExists" else Conflict(there)
     if code == 410:
-        return Gone(message)
+        return Gone(f"the cluster no longer has the history for {asked}: {message}")
     if code in (401, 403):
         return EnvironmentLacks(f"the cluster refuses {asked}: {message or code}; give the platform this right there")
     if code in (400, 405, 413, 415, 422):
@@ -242,6 +263,7 @@ def client_of_cluster() -> "ApiClient":
     """Of the cluster that this pod runs in, or else the one that KUBECONFIG names. Raises EnvironmentLacks for none."""
     from kubernetes import client, config
     from kubernetes.config import ConfigException
+    from yaml import YAMLError
 
     configuration = client.Configuration()
     try:
@@ -250,6 +272,7 @@ def client_of_cluster() -> "ApiClient":
         try:
             # named, because the library read the variable when it was imported
             config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
-        except (ConfigException, OSError) as error:
+        except (ConfigException, OSError, YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+            # it checks little of what it reads, and stumbles over a file that is no kubeconfig
             raise EnvironmentLacks(f"no cluster is known: {error}; set KUBECONFIG, or run in a pod") from None
     return client.ApiClient(configuration)

@@ -34,7 +34,16 @@ from resources.job_run import DagsterWaitingRun, WaitingRun
 from resources.job_transport import INPUT, OUTPUT, AttemptRecord, JobRecords, JobStore, take_out
 from resources.job_watch import JobWatch
 from resources.jobs import Job, Jobs, Progress, input_error
-from resources.kubernetes_api import JOBS, SERVICES, TRAIN_JOBS, AlreadyExists, Kind, KubernetesApi, Manifest
+from resources.kubernetes_api import (
+    JOBS,
+    SERVICES,
+    TRAIN_JOBS,
+    AlreadyExists,
+    Kind,
+    KubernetesApi,
+    Manifest,
+    refuse_foreign,
+)
 from resources.object_store import NamedPlace
 
 Result = TypeVar("Result")
@@ -92,8 +101,8 @@ class KubernetesJobs(Jobs):
 
     def going(self) -> list[GoingJob]:
         kinds = [JOBS, TRAIN_JOBS] if self._place.workload == "train_job" else [JOBS]
-        found = [each for kind in kinds for each in self._api.list(kind, job_names.SELECTOR)[0]]
-        return [_going(each) for each in found if not is_finished(each) and not _is_leaving(each)]
+        found = [each for kind in kinds for each in self._api.every(kind, job_names.SELECTOR)]
+        return [_going(each) for each in found if _is_a_job(each) and not is_finished(each) and not _is_leaving(each)]
 
     def end(self, job: GoingJob, why: str) -> bool:
         """Deleted first, only as it was read: a run that takes it over meanwhile keeps it. Then written down."""
@@ -134,7 +143,7 @@ class KubernetesJobs(Jobs):
         needs = replace(work.job.needs, memory_gb=float(intent["memory_gb"]))
         attempt = Attempt(work.identity, number, work.run.id, needs, self._environment(work, number))
         found = self._made(attempt)
-        if found["metadata"]["labels"].get(job_names.RUN_LABEL) == job_names.label_value(work.run.id):
+        if _run_of(found) == job_names.label_value(work.run.id):
             return attempt
         return attempt if self._taken_over(work, attempt, found) else self._opened(work)
 
@@ -178,15 +187,26 @@ class KubernetesJobs(Jobs):
         if known != attempt.identity.fingerprint:
             raise IntegrityError(f"the job {attempt.name} is of other work ({known}); look who made it, then delete it")
         if (service := job_manifest.service(attempt, self._place, found["metadata"]["uid"])) is not None:
-            with suppress(AlreadyExists):
-                self._api.create(SERVICES, service)
+            self._serve(service, found["metadata"]["uid"])
         return found
+
+    def _serve(self, service: Manifest, job_uid: str) -> None:
+        """The Service by which the pods of this very Job find each other."""
+        try:
+            self._api.create(SERVICES, service)
+        except AlreadyExists:
+            name = service["metadata"]["name"]
+            there = self._api.get(SERVICES, name)
+            if there is None or not any(each["uid"] == job_uid for each in _owners(there)):
+                if there is not None:
+                    refuse_foreign(SERVICES, there, job_names.MANAGER)
+                raise TransientError(f"the Service {name} of a job that was deleted does not go") from None
 
     def _taken_over(self, work: _Work, attempt: Attempt, found: Manifest) -> bool:
         """Makes a going job this run's own. One of another run that failed is written down, for a new attempt."""
         if is_finished(found) and work.records.result() is None:
             end = judged(self._api, self._kind(attempt), work.records, attempt, [])
-            work.records.ended(attempt.number, end, run_id=found["metadata"]["labels"][job_names.RUN_LABEL])
+            work.records.ended(attempt.number, end, run_id=_run_of(found))
             return False
         mine = {job_names.RUN_LABEL: job_names.label_value(work.run.id)}
         if not self._api.label(self._kind(attempt), found, mine):
@@ -271,7 +291,7 @@ class KubernetesJobs(Jobs):
         try:
             found = self._api.get(self._kind(attempt), attempt.name)
             mine = job_names.label_value(work.run.id)
-            if found is not None and found["metadata"]["labels"].get(job_names.RUN_LABEL) == mine:
+            if found is not None and _run_of(found) == mine:
                 seconds = ran_seconds(self._watch.pods(attempt.name), datetime.now(UTC))
                 work.records.ended(attempt.number, end, run_id=work.run.id, seconds=round(seconds, 1))
                 self._bill(work)
@@ -300,8 +320,20 @@ class KubernetesJobs(Jobs):
 def _going(job: Manifest) -> GoingJob:
     metadata = job["metadata"]
     began = datetime.fromisoformat(metadata["creationTimestamp"].replace("Z", "+00:00")).timestamp()
-    run = metadata["labels"].get(job_names.RUN_LABEL, "")
-    return GoingJob(metadata["name"], run, began, metadata["uid"], metadata["resourceVersion"])
+    return GoingJob(metadata["name"], _run_of(job), began, metadata["uid"], metadata["resourceVersion"])
+
+
+def _run_of(job: Manifest) -> str:
+    return (job["metadata"].get("labels") or {}).get(job_names.RUN_LABEL, "")
+
+
+def _is_a_job(found: Manifest) -> bool:
+    """Whether it is an attempt of ours, and not something else that bears the platform's label."""
+    return job_names.FINGERPRINT_ANNOTATION in (found["metadata"].get("annotations") or {})
+
+
+def _owners(found: Manifest) -> list[Manifest]:
+    return found["metadata"].get("ownerReferences") or []
 
 
 def _is_leaving(job: Manifest) -> bool:

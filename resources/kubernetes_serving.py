@@ -27,6 +27,7 @@ from resources.kubernetes_api import (
     Kind,
     KubernetesApi,
     Manifest,
+    refuse_foreign,
 )
 from resources.serving import ServingEngine
 
@@ -73,6 +74,7 @@ class KubernetesServing(ServingEngine):
     def retire(self, name: str) -> None:
         found = self._found(name)
         if found is not None:
+            refuse_foreign(DEPLOYMENTS, found, manifests.MANAGER)
             metadata = found["metadata"]
             self._api.delete(DEPLOYMENTS, metadata["name"], metadata["uid"], propagation="Background")
 
@@ -151,6 +153,7 @@ class KubernetesServing(ServingEngine):
                 return None
         if is_leaving(found):
             return None
+        refuse_foreign(DEPLOYMENTS, found, manifests.MANAGER)
         told, asked = found["metadata"].get("annotations") or {}, wanted["metadata"]["annotations"]
         same = all(told.get(name) == value for name, value in asked.items())
         if same and not manifests.changed_by_hand(found, plan):
@@ -170,6 +173,7 @@ class KubernetesServing(ServingEngine):
                 continue
             if any(owner["uid"] == uid for owner in found["metadata"].get("ownerReferences") or ()):
                 return
+            refuse_foreign(kind, found, manifests.MANAGER)
             self._api.delete(kind, name, found["metadata"]["uid"], propagation="Background")
             time.sleep(PAUSE_SECONDS * attempt)
         raise TransientError(f"{kind.plural} {name} of an earlier deployment does not go: try again")

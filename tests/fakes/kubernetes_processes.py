@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -68,7 +69,8 @@ class ContainerProcess:
 
     def _signal(self, number: int) -> None:
         if self.process.poll() is None:
-            os.killpg(self.process.pid, number)
+            with suppress(ProcessLookupError):  # it ended between the two
+                os.killpg(self.process.pid, number)
 
     def _attend(self) -> None:
         assert self.process.stdout is not None

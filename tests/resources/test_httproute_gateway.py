@@ -66,6 +66,16 @@ def test_a_change_overwrote_what_somebody_else_changed_meanwhile(cluster: Servin
     assert mine.current() == found
 
 
+def test_a_route_that_somebody_else_made_was_asked_for_again_and_again(cluster: ServingCluster) -> None:
+    mine = gateway(cluster)
+    mine.apply(table(route((OLD, 100))))
+    (found,) = cluster.api.objects("httproutes", NAMESPACE)
+    theirs = {**found, "metadata": {**found["metadata"], "labels": {"app": "theirs"}}}
+    cluster.api.store.put(cluster.api._kind("httproutes"), theirs)
+    with pytest.raises(IntegrityError, match=rf"httproutes {NAME} is there, .*look who made it"):
+        mine.apply(table(route((NEW, 100))))
+
+
 def test_a_retirement_lost_against_a_release_that_had_begun(cluster: ServingCluster) -> None:
     """The permit is asked again when a route was made that did not exist: a deleted one has no version to compare."""
     retired: list[bool] = []

@@ -13,6 +13,7 @@ from kubernetes.client import BatchV1Api
 
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, TransientError
 from llmops_core.job_names import RUN_LABEL
+from llmops_core.job_settings import GpuPool
 from resources import job_attempt
 from resources.home import Home
 from resources.job_run import DagsterWaitingRun
@@ -25,6 +26,7 @@ from tests.fakes.job_pods import PlayedPod
 from tests.fakes.job_worlds import NAMESPACE, ClusterWorld, Going, Killed, Ran
 from tests.fakes.kubernetes_api import KubernetesApi
 from tests.fakes.kubernetes_kinds import JOBS as STORED_JOBS
+from tests.fakes.kubernetes_kinds import SERVICES as STORED_SERVICES
 from tests.fakes.memory_s3 import MemoryS3
 
 GPUS = {"a100": {"node_selector": {"gpu": "a100"}, "price_per_hour": 3600.0}}
@@ -296,6 +298,36 @@ def test_the_name_of_other_work_was_taken_for_ours(world: ClusterWorld) -> None:
     world.api.store.put(STORED_JOBS, {**job, "metadata": other})
     (error,) = world.follow().errors
     assert isinstance(error, IntegrityError) and "other work" in str(error)
+
+
+def test_the_service_of_somebody_else_was_taken_for_ours(world: ClusterWorld) -> None:
+    world.place = world.place.model_copy(update={"gpus": {"a100": GpuPool(node_selector={"gpu": "a100"}, per_node=1)}})
+    world.api.nodes.add("gpu-1", gpus=8, labels={"gpu": "a100"})
+    world.api.engine.pause()
+    going = world.following(gpus=(2, "a100"))
+    until(lambda: len(world.job_objects) == 1)
+    name = world.job_objects[0]["metadata"]["name"]
+    until(lambda: world.api.get("services", name, NAMESPACE) is not None)
+    service = world.api.get("services", name, NAMESPACE) or {}
+    theirs = {"name": name, "labels": {"app": "theirs"}, "namespace": NAMESPACE}
+    world.api.store.put(
+        STORED_SERVICES, {**service, "metadata": {**service["metadata"], **theirs, "ownerReferences": []}}
+    )
+    (error,) = world.follow(run="second", gpus=(2, "a100")).errors
+    assert isinstance(error, IntegrityError) and f"services {name} is there" in str(error)
+    world.api.engine.resume()
+    world.client.delete(JOBS, name, world.job_objects[0]["metadata"]["uid"])
+    going.ended()
+
+
+def test_a_job_that_only_bears_our_label_was_ended(world: ClusterWorld) -> None:
+    container = {"name": "a", "image": world.place.image}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    metadata = {"name": "theirs", "labels": {"app.kubernetes.io/managed-by": "llmops-assets"}}
+    world.client.create(
+        JOBS, {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template}}
+    )
+    assert world.door().going() == []
 
 
 def test_the_reaper_left_a_job_or_ended_one_that_was_taken_over(world: ClusterWorld) -> None:

@@ -94,6 +94,21 @@ def test_a_cluster_that_does_not_answer_was_called_healthy_or_ended_the_wait(clu
     serving.wait_ready(deployed, 10)
 
 
+@pytest.mark.parametrize("plural", ["deployments", "services"])
+def test_what_somebody_else_made_under_our_name_was_replaced(cluster: ServingCluster, plural: str) -> None:
+    serving = cluster.serving()
+    serving.deploy(asked())
+    (found,) = objects(cluster, plural)
+    theirs = {**found, "metadata": {**found["metadata"], "labels": {"app": "theirs"}, "ownerReferences": []}}
+    cluster.api.store.put(cluster.api._kind(plural), theirs)
+    with pytest.raises(IntegrityError, match=rf"{plural} .* is there, but .*look who made it"):
+        serving.deploy(asked(context_tokens=64))
+    if plural == "deployments":
+        with pytest.raises(IntegrityError, match="look who made it"):
+            serving.retire(NAME)
+    assert objects(cluster, plural)[0]["metadata"]["labels"] == {"app": "theirs"}
+
+
 def test_a_changed_plan_took_the_old_server_away_first(cluster: ServingCluster) -> None:
     serving = cluster.serving()
     serving.wait_ready(serving.deploy(asked(replicas=2)), 10)
