@@ -28,7 +28,7 @@ class Problem:
 class LlmopsError(Exception):
     """Root of all errors this project raises on purpose."""
 
-    exit_code = 1
+    exit_code = 1  # of `llmops`; jobs say more (llmops_core/exit_codes.py)
 
 
 class TransientError(LlmopsError):
@@ -37,8 +37,6 @@ class TransientError(LlmopsError):
 
 class Interrupted(LlmopsError):
     """Start again: a program was asked to end before it was done, and kept what it had so far."""
-
-    exit_code = 75  # EX_TEMPFAIL of sysexits.h: neither the input's fault (1) nor a crash
 
 
 class InputError(LlmopsError):

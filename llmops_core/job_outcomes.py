@@ -4,24 +4,34 @@ The cluster tells of an end in many places: conditions of the Job; conditions, s
 events; and the pod's own last words in the object store. `classify` reads them in the order of what they prove: a
 result that is there is a success whatever happened after it; a deadline explains why pods were deleted; a disrupted pod
 is not to blame for its exit code. ACTIONS is the table of what follows: what the cluster did to the job is done again
-for nothing, a job that ran out of memory gets the next size, and what a person must mend is never tried again.
+for nothing, a job that ran out of memory gets the next size, what a person must mend is never tried again, and a crash
+as often as the asset's own policy says, which is once: it may be a peer's death, or what happens every time.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal
 
-Manifest = Mapping[str, Any]
+from llmops_core.exit_codes import (
+    ENVIRONMENT_LACKS,
+    ERROR_OF_INPUT,
+    INTEGRITY_BROKEN,
+    SIGNALS_FROM,
+    TRY_AGAIN,
+    blames_a_peer,
+)
 
-ERROR_OF_INPUT = 1
-SIGNALS_FROM, KILLED = 128, 137
+Manifest = Mapping[str, Any]
+Said = Mapping[str, Any]
 
 
 class Outcome(Enum):
     SUCCEEDED = "succeeded"
     FAILED_BY_INPUT = "failed_by_input"
+    ENVIRONMENT_LACKS = "environment_lacks"
+    INTEGRITY_BROKEN = "integrity_broken"
+    INTERRUPTED = "interrupted"
     CRASHED = "crashed"
     OUT_OF_MEMORY = "out_of_memory"
     OUT_OF_DISK = "out_of_disk"
@@ -36,12 +46,15 @@ class Outcome(Enum):
     LOST = "lost"
 
 
-Action = Literal["done", "again", "more_memory", "retry", "fix_input", "fix_environment", "cancelled"]
+Action = Literal["done", "again", "more_memory", "retry", "fix_input", "fix_environment", "stop", "cancelled"]
 
 # again: for nothing, and as often as it happens. retry: by the asset's own policy, which counts.
 ACTIONS: dict[Outcome, Action] = {
     Outcome.SUCCEEDED: "done",
     Outcome.FAILED_BY_INPUT: "fix_input",
+    Outcome.ENVIRONMENT_LACKS: "fix_environment",
+    Outcome.INTEGRITY_BROKEN: "stop",
+    Outcome.INTERRUPTED: "retry",
     Outcome.CRASHED: "retry",
     Outcome.OUT_OF_MEMORY: "more_memory",
     Outcome.OUT_OF_DISK: "fix_environment",
@@ -69,40 +82,83 @@ class End:
         return {**asdict(self), "outcome": self.outcome.value}
 
 
+# What a program that ended by itself said of its end; any other code is a crash.
+NAMED = {
+    ERROR_OF_INPUT: Outcome.FAILED_BY_INPUT,
+    ENVIRONMENT_LACKS: Outcome.ENVIRONMENT_LACKS,
+    INTEGRITY_BROKEN: Outcome.INTEGRITY_BROKEN,
+    TRY_AGAIN: Outcome.INTERRUPTED,
+}
+
+
 @dataclass(frozen=True)
 class Evidence:
     """All that is known when an attempt is over. `job` is None when there is no such object (any more); `said` is what
-    the pod wrote at its end: exit_code, out_of_memory, last_words; `has_result` whether its result is published."""
+    each pod, by its uid, wrote at its end: exit_code, out_of_memory, last_words, began and ended (both in seconds);
+    `has_result` whether its result is published."""
 
     job: Manifest | None
     pods: Sequence[Manifest] = ()
     events: Sequence[Manifest] = ()
-    said: Mapping[str, Any] | None = None
+    said: Mapping[str, Said] = field(default_factory=dict[str, Said])
     has_result: bool = False
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """How one container ended, or the program in a pod that is gone."""
+
+    code: int
+    starved: bool
+    deleted: bool
+    at: str
+    words: str
+
+    @property
+    def explains(self) -> tuple[bool, bool, int, str]:
+        """Sorts the one first that explains the others: of several nodes, each ends when one does."""
+        return not self.starved, self.code == 0, blames_a_peer(self.code), self.at
 
 
 def classify(evidence: Evidence) -> End:
     """How an attempt ended that is over. Every attempt gets a name; what nothing explains is `lost`."""
-    words = _last_words(evidence)
+    evidence = replace(evidence, said=_said_that_counts(evidence))
+    stops = sorted(_stops(evidence), key=lambda stop: stop.explains)
+    words = next((stop.words for stop in stops if stop.words), "")
     if evidence.has_result:
         return End(Outcome.SUCCEEDED, "its result is published", words)
     failure = condition_of(evidence.job, "Failed", "FailureTarget")
     if failure is not None and failure.get("reason") == "DeadlineExceeded":
         return End(Outcome.DEADLINE_EXCEEDED, _told(failure, "it ran longer than its deadline"), words)
-    for judge in (_disrupted, _ended_by_kubelet, _by_its_container):
+    for judge in (_disrupted, _ended_by_kubelet):
         for pod in evidence.pods:
-            if (end := judge(pod, evidence, words)) is not None:
+            if (end := judge(pod, words)) is not None:
                 return end
-    if evidence.said is not None:
-        code = int(evidence.said["exit_code"])
-        return _by_exit_code(code, bool(evidence.said.get("out_of_memory")), words, code == ERROR_OF_INPUT)
-    return _without_words(evidence, failure, words)
+    if not stops:
+        return _without_words(evidence, failure, words)
+    first = stops[0]
+    if first.deleted and not first.starved and blames_a_peer(first.code):
+        return End(Outcome.POD_DELETED, f"the pod was deleted ({_deleted_by(evidence)})", words)
+    return end_by_code(first.code, words, first.starved)
+
+
+def end_by_code(code: int, words: str, starved: bool = False) -> End:
+    """The end of a program that nobody else ended. `starved`: something of it was killed for its memory."""
+    if starved:
+        return End(Outcome.OUT_OF_MEMORY, "it was killed because it used more memory than it may", words)
+    if code in NAMED:
+        lines = words.strip().splitlines()
+        return End(NAMED[code], lines[-1] if lines else "it gave no reason", words)
+    if code == 0:
+        return End(Outcome.CRASHED, "it ended well but published no result", words)
+    how = f"by signal {code - SIGNALS_FROM}" if code > SIGNALS_FROM else f"with exit code {code}"
+    return End(Outcome.CRASHED, f"it ended {how}", words)
 
 
 def waits_for(pods: Sequence[Manifest]) -> End | None:
     """What keeps a pod from starting, None when nothing does that is known; an end only if it lasts."""
     for pod in pods:
-        for status in _containers(pod):
+        for status in containers_of(pod):
             waiting: Manifest = status.get("state", {}).get("waiting") or {}
             if waiting.get("reason") in IMAGE_REASONS:
                 return End(Outcome.IMAGE_NOT_PULLED, f"{waiting['reason']}: {waiting.get('message', '')}".strip(": "))
@@ -139,37 +195,13 @@ def condition_of(found: Manifest | None, *kinds: str, status: str = "True") -> M
     return None
 
 
-@dataclass(frozen=True)
-class Past:
-    """An attempt of the same job that is over, by whichever run."""
-
-    number: int
-    outcome: Outcome
-    memory_gb: float
-    run_id: str
-
-
-def memory_for_next(past: Sequence[Past], wanted_gb: float, ladder: Sequence[float], run_id: str) -> float | None:
-    """The memory of the next attempt: the first size above the largest that was too small.
-
-    None when this run has already seen the largest fail. A new run tries the largest once more, because someone asked.
-    """
-    sizes = [wanted_gb, *(size for size in ladder if size > wanted_gb)]
-    too_small = [each for each in past if each.outcome is Outcome.OUT_OF_MEMORY]
-    worst = max((each.memory_gb for each in too_small), default=0.0)
-    fitting = [size for size in sizes if size > worst]
-    if fitting:
-        return fitting[0]
-    return None if any(each.run_id == run_id for each in too_small) else sizes[-1]
-
-
-def _disrupted(pod: Manifest, evidence: Evidence, words: str) -> End | None:
+def _disrupted(pod: Manifest, words: str) -> End | None:
     condition = condition_of(pod, "DisruptionTarget")
     if condition is None:
         return None
     reason = str(condition.get("reason", ""))
     if reason == "TerminationByKubelet":
-        return _ended_by_kubelet(pod, evidence, words) or End(Outcome.EVICTED, _told(condition, "evicted"), words)
+        return _ended_by_kubelet(pod, words) or End(Outcome.EVICTED, _told(condition, "evicted"), words)
     outcome = DISRUPTIONS.get(reason, Outcome.EVICTED)
     return End(outcome, _told(condition, "the cluster took its node"), words)
 
@@ -182,7 +214,7 @@ DISRUPTIONS = {
 }
 
 
-def _ended_by_kubelet(pod: Manifest, evidence: Evidence, words: str) -> End | None:
+def _ended_by_kubelet(pod: Manifest, words: str) -> End | None:
     status = pod.get("status", {})
     reason, message = str(status.get("reason", "")), str(status.get("message", ""))
     told = f"{reason}: {message}".strip(": ")
@@ -198,35 +230,35 @@ def _ended_by_kubelet(pod: Manifest, evidence: Evidence, words: str) -> End | No
     return End(Outcome.EVICTED, told, words) if refused else None  # by the kubelet, before it ran anything
 
 
-def _by_its_container(pod: Manifest, evidence: Evidence, words: str) -> End | None:
-    for status in _containers(pod):
-        ended: Manifest | None = status.get("state", {}).get("terminated")
-        if not ended:
-            continue
-        said = evidence.said or {}
-        starved = ended.get("reason") == "OOMKilled" or bool(said.get("out_of_memory"))
+def _said_that_counts(evidence: Evidence) -> Mapping[str, Said]:
+    """Of the pods that are judged. When these are gone, of those that still ran when the last one began: a queue that
+    takes a job's place away and gives it another leaves the words of pods that only did as they were told."""
+    if evidence.pods:
+        uids = {_uid(pod) for pod in evidence.pods}
+        return {uid: said for uid, said in evidence.said.items() if uid in uids}
+    newest = max((float(said.get("began", 0)) for said in evidence.said.values()), default=0.0)
+    return {uid: said for uid, said in evidence.said.items() if float(said.get("ended", 0)) >= newest}
+
+
+def _stops(evidence: Evidence) -> Iterator[_Stop]:
+    for pod in evidence.pods:
+        said = evidence.said.get(_uid(pod), {})
+        starved, words = bool(said.get("out_of_memory")), str(said.get("last_words", ""))
         deleted = pod.get("metadata", {}).get("deletionTimestamp") is not None
-        code = int(ended.get("exitCode", 0))
-        if deleted and not starved and said.get("exit_code") != ERROR_OF_INPUT:
-            return End(Outcome.POD_DELETED, f"the pod was deleted ({_deleted_by(evidence)})", words)
-        if code == 0 and len(evidence.pods) > 1:
-            continue  # of several nodes, the one that failed explains the end
-        # 1 is also how an interpreter ends that could not even start our program; only the program blames the input
-        blames = code == ERROR_OF_INPUT and said.get("exit_code") == ERROR_OF_INPUT
-        return _by_exit_code(code, starved, words, blames)
-    return None
+        ended: list[Manifest] = [status.get("state", {}).get("terminated") or {} for status in containers_of(pod)]
+        if said and not any(ended):
+            yield _Stop(int(said["exit_code"]), starved, deleted, "", words)
+        for each in filter(None, ended):
+            killed = starved or each.get("reason") == "OOMKilled"
+            told = words or str(each.get("message") or "")
+            yield _Stop(int(each.get("exitCode", 0)), killed, deleted, str(each.get("finishedAt") or ""), told)
+    for said in () if evidence.pods else evidence.said.values():
+        words = str(said.get("last_words", ""))
+        yield _Stop(int(said["exit_code"]), bool(said.get("out_of_memory")), False, "", words)
 
 
-def _by_exit_code(code: int, starved: bool, words: str, blames: bool) -> End:
-    if starved:
-        return End(Outcome.OUT_OF_MEMORY, "it was killed because it used more memory than it may", words)
-    if blames:
-        lines = words.strip().splitlines()
-        return End(Outcome.FAILED_BY_INPUT, lines[-1] if lines else "it gave no reason", words)
-    if code == 0:
-        return End(Outcome.CRASHED, "it ended well but published no result", words)
-    how = f"by signal {code - SIGNALS_FROM}" if code > SIGNALS_FROM else f"with exit code {code}"
-    return End(Outcome.CRASHED, f"it ended {how}", words)
+def _uid(pod: Manifest) -> str:
+    return str(pod.get("metadata", {}).get("uid", ""))
 
 
 def _without_words(evidence: Evidence, failure: Manifest | None, words: str) -> End:
@@ -248,7 +280,7 @@ def _without_words(evidence: Evidence, failure: Manifest | None, words: str) -> 
     return End(Outcome.LOST, "the cluster knows of no pod that ran it", words)
 
 
-def _containers(pod: Manifest) -> Sequence[Manifest]:
+def containers_of(pod: Manifest) -> Sequence[Manifest]:
     status = pod.get("status", {})
     return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
@@ -258,17 +290,6 @@ def _deleted_by(evidence: Evidence) -> str:
     return str(killing[-1].get("message")) if killing else "nothing says by whom"
 
 
-def _last_words(evidence: Evidence) -> str:
-    if evidence.said and evidence.said.get("last_words"):
-        return str(evidence.said["last_words"])
-    for pod in evidence.pods:
-        for status in _containers(pod):
-            ended: Manifest = status.get("state", {}).get("terminated") or {}
-            if ended.get("message"):
-                return str(ended["message"])
-    return ""
-
-
 def _told(condition: Manifest, otherwise: str) -> str:
     words = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
     return words or otherwise
@@ -276,21 +297,3 @@ def _told(condition: Manifest, otherwise: str) -> str:
 
 def has_failed(pods: Sequence[Manifest]) -> bool:
     return any(pod.get("status", {}).get("phase") == "Failed" for pod in pods)
-
-
-def ran_seconds(pods: Sequence[Manifest], now: datetime) -> float:
-    """How long the pods' containers ran, from the first that started to the last that ended, or until now."""
-    spans: list[tuple[datetime, datetime]] = []
-    for pod in pods:
-        for status in _containers(pod):
-            state: Manifest = status.get("state", {})
-            ran: Manifest = state.get("terminated") or state.get("running") or {}
-            if ran.get("startedAt"):
-                spans.append((_time(ran["startedAt"]), _time(ran["finishedAt"]) if ran.get("finishedAt") else now))
-    if not spans:
-        return 0.0
-    return max(0.0, (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds())
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llmops_core.errors import InputError, LlmopsError, Problem
 from llmops_core.evaluation_report import exact_match, row_id
+from llmops_core.exit_codes import exit_code_of
 from recipes.chat_client import Answer, ask_all
 from recipes.configuration import read_configuration
 from recipes.engines import Served, free_port, running
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         report = evaluate(config, options.data, options.weights, options.out)
     except LlmopsError as error:
         print(f"evaluation failed: {error}", file=sys.stderr)
-        return error.exit_code
+        return exit_code_of(error)
     for suite in report["suites"]:
         print(f"{suite['name']}: {suite['correct']}/{suite['total']}, {suite['errors']} errors", file=sys.stderr)
     return 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from llmops_core.errors import InputError, LlmopsError, Problem
+from llmops_core.exit_codes import exit_code_of
 from llmops_core.training_spec import Lora, Training
 from recipes.checkpoints import open_checkpoints
 from recipes.configuration import read_configuration
@@ -157,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
         finetune(read_configuration(options.config, Training), options.data, options.base, options.out)
     except LlmopsError as error:
         print(error, file=sys.stderr)
-        return error.exit_code
+        return exit_code_of(error)
     return 0
 
 

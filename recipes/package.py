@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from llmops_core.errors import LlmopsError
+from llmops_core.exit_codes import ERROR_OF_INPUT, exit_code_of
 from recipes.configuration import read_configuration
 from recipes.gguf_agreement import Disagreement, agreement
 from recipes.gguf_export import Quantization, export_gguf
@@ -45,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         report = package(options.config, options.weights, options.out)
     except (LlmopsError, Disagreement) as error:
         print(f"packaging failed: {error}", file=sys.stderr)
-        return 1
+        # what llmops cannot mend by trying again: the author chooses another number format or engine
+        return exit_code_of(error) if isinstance(error, LlmopsError) else ERROR_OF_INPUT
     print(json.dumps(report["agreement"]), file=sys.stderr)
     return 0
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from llmops_core.errors import LlmopsError
+from llmops_core.exit_codes import exit_code_of
 from llmops_core.training_spec import Pretrain
 from recipes.checkpoints import open_checkpoints
 from recipes.configuration import read_configuration
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         pretrain(read_configuration(options.config, Pretrain), options.data, options.out)
     except LlmopsError as error:
         print(error, file=sys.stderr)
-        return error.exit_code
+        return exit_code_of(error)
     return 0
 
 

@@ -80,23 +80,33 @@ class AttemptWatch:
         return self._pending(waits_for([pod for pod in pods if not is_over(pod)]))
 
     def _is_over(self, pods: Sequence[Manifest]) -> bool:
+        ended = [is_over(pod) or self._watch.is_gone(pod) for pod in pods]
         if has_failed(pods) or any(self._watch.is_gone(pod) for pod in pods):
-            return True
+            # of several nodes all end when one does, and the one that explains why may be the last to be told of
+            return all(ended) or self._lasted("one ended") > SETTLE_SECONDS
         leaving = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
         for pod in leaving:
             grace = float(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
             if self._lasted(f"leaving {pod['metadata']['uid']}") > grace + STUCK_SECONDS:
                 self.stopped = False
                 return True
-        return sum(is_over(pod) for pod in pods) >= self._nodes
+        return sum(ended) >= self._nodes
 
     def _over(self, pods: Sequence[Manifest]) -> End | None:
         job = self._api.get(self._kind, self._attempt.name)
-        if job is not None and is_suspended(job) and not is_finished(job):
-            self._earlier |= {
-                pod["metadata"]["uid"] for pod in pods
-            }  # its queue took the place away, and gives another
-            return None
+        if job is not None and not is_finished(job) and condition_of(job, "FailureTarget") is None:
+            # its queue took the place away, and gives another, or did so already: then there are pods too many
+            oldest = sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
+            earlier = oldest if is_suspended(job) else oldest[: -self._nodes]
+            if earlier:
+                self._earlier |= {pod["metadata"]["uid"] for pod in earlier}
+                self._since.pop("one ended", None)
+                self._since.pop("no word", None)
+                return None
+            # the job's own word explains why its pods were deleted, and comes after
+            deleted = any(pod["metadata"].get("deletionTimestamp") for pod in pods)
+            if deleted and self.stopped and self._lasted("no word") < SETTLE_SECONDS:
+                return None
         return judged(self._api, self._kind, self._records, self._attempt, pods)
 
     def _without_pods(self) -> End | None:
@@ -140,8 +150,6 @@ def judged(api: KubernetesApi, kind: Kind, records: JobRecords, attempt: Attempt
         return classify(Evidence(None, pods, has_result=True))
     pods = pods or api.every(PODS, f"{NAME_LABEL}={attempt.name}")
     job = api.get(kind, attempt.name)
-    if any(pod["metadata"].get("deletionTimestamp") for pod in pods):
-        job = _settled(api, kind, attempt.name, job)  # the job's own word explains why its pods were deleted
     found = [each for each in (job, *pods) if each is not None]
     events = [event for each in found for event in _events(api, each)]
     events += [] if pods else _events_of_vanished_pods(api, attempt.name)
@@ -150,16 +158,6 @@ def judged(api: KubernetesApi, kind: Kind, records: JobRecords, attempt: Attempt
     if end.last_words or end.outcome is Outcome.SUCCEEDED or not pods:
         return end
     return End(end.outcome, end.reason, api.log(pods[-1]["metadata"]["name"], LOG_LINES))
-
-
-def _settled(api: KubernetesApi, kind: Kind, name: str, job: Manifest | None) -> Manifest | None:
-    until = time.monotonic() + SETTLE_SECONDS
-    while job is not None and time.monotonic() < until:
-        if is_finished(job) or condition_of(job, "FailureTarget") is not None:
-            return job
-        time.sleep(0.2)
-        job = api.get(kind, name)
-    return job
 
 
 def _events_of_vanished_pods(api: KubernetesApi, name: str) -> list[Manifest]:

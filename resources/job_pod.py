@@ -2,7 +2,7 @@
 
 LLMOPS_JOB names the store and the attempt; what is to be done stands there (resources/job_transport.py). Inputs and
 code are verified by digest on arrival. The recipe runs as a child, because one that is killed cannot tell its last
-words: this program can. Exit codes keep the recipe's meaning: 1 is an error of the input; 75 was nobody's fault.
+words: this program can. It ends with the recipe's exit code, or one of the same table (llmops_core/exit_codes.py).
 """
 
 import json
@@ -20,16 +20,15 @@ from typing import Any
 
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param
 
-from llmops_core.errors import LlmopsError, TransientError
+from llmops_core.errors import InputError, LlmopsError
+from llmops_core.exit_codes import ENVIRONMENT_LACKS, KILLED, SIGNALS_FROM, exit_code_of
 from llmops_core.job_names import SECRETS
-from llmops_core.job_outcomes import KILLED, SIGNALS_FROM
 from resources.job_relay import Relay
 from resources.job_transport import INPUT, OUTPUT, JobRecords, JobStore
 from resources.object_store import NamedPlace
 from resources.outside import retried
 
 VARIABLE = "LLMOPS_JOB"
-TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
 
@@ -54,7 +53,7 @@ def main(environ: Mapping[str, str]) -> int:
     place = NamedPlace(f"environment of pod {pod}", VARIABLE, order.uri, order.endpoint, order.region)
     store = JobStore(place, work / "cache")
     records = store.job(order.fingerprint)
-    began, said = time.monotonic(), ""
+    began, said = time.time(), ""
     try:
         intent = records.intent(order.attempt)
         command = _fetched(store, intent, work, environ)
@@ -66,10 +65,14 @@ def main(environ: Mapping[str, str]) -> int:
             records.publish_result({"folder": digest, "attempt": order.attempt, "pod": pod})
     except LlmopsError as error:
         _tell(str(error))
-        code, said = TRY_AGAIN if isinstance(error, TransientError) else error.exit_code, f"{said}{error}"
-    words = {"exit_code": code, "out_of_memory": _starved(code), "seconds": round(time.monotonic() - began, 3)}
+        # what a store refuses this program is no fault of the model's input
+        code = ENVIRONMENT_LACKS if isinstance(error, InputError) else exit_code_of(error)
+        said = f"{said}{error}"
+    ended = time.time()
+    words = {"exit_code": code, "out_of_memory": _starved(code), "last_words": said}
+    times = {"began": began, "ended": ended, "seconds": round(ended - began, 3)}
     try:
-        retried(lambda: records.say(order.attempt, pod, {**words, "last_words": said}))
+        retried(lambda: records.say(order.attempt, pod, {**words, **times}))
     except LlmopsError as error:
         _tell(f"the last words could not be sent: {error}")
     return code

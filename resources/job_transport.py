@@ -22,7 +22,8 @@ from typing import Any
 
 from llmops_core.errors import IntegrityError
 from llmops_core.fingerprint import canonical_json
-from llmops_core.job_outcomes import End, Outcome, Past
+from llmops_core.job_attempts import Past
+from llmops_core.job_outcomes import End, Outcome
 from llmops_core.manifest import MANIFEST
 from llmops_core.uris import parse_s3
 from resources.artifact_store import FolderArtifacts
@@ -191,12 +192,11 @@ class JobRecords:
         """The key under which a pod writes, in the bucket."""
         return f"{self._store.prefix}{self._below}/pods/{number}/{pod}"
 
-    def said(self, number: int) -> Record | None:
-        """The last words of the attempt's pods: of one that failed, where there is one."""
-        below = f"{self._below}/pods/{number}"
-        names = self._records.listed(below)
-        spoken = [json.loads(self._records.content(names[name])) for name in names if name.endswith("/said.json")]
-        return max(spoken, key=lambda each: each["exit_code"] != 0, default=None)
+    def said(self, number: int) -> dict[str, Record]:
+        """The last words of the attempt's pods, by uid."""
+        names = self._records.listed(f"{self._below}/pods/{number}")
+        ends = {name.partition("/")[0]: found for name, found in names.items() if name.endswith("/said.json")}
+        return {pod: json.loads(self._records.content(found)) for pod, found in ends.items()}
 
     def say(self, number: int, pod: str, words: Mapping[str, Any]) -> None:
         self._records.put_new(f"{self._below}/pods/{number}/{pod}/said.json", canonical_json(dict(words)))

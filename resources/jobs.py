@@ -24,10 +24,11 @@ from dagster._core.pipes.utils import PipesFileMessageReader, PipesTempFileConte
 from dagster_pipes import PipesParams
 
 from llmops_core.cost import Spent
-from llmops_core.errors import InputError, Problem, TransientError
+from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, LlmopsError, Problem, TransientError
+from llmops_core.exit_codes import SIGNALS_FROM
 from llmops_core.job_manifest import Needs
 from llmops_core.job_orphans import GoingJob
-from llmops_core.job_outcomes import ERROR_OF_INPUT
+from llmops_core.job_outcomes import ACTIONS, End, end_by_code
 
 STOP_SECONDS = 20
 TAIL_BYTES = 2000
@@ -69,7 +70,8 @@ class Job:
 
 
 class Jobs(ABC):
-    """Runs a recipe to its end. Raises InputError when the recipe blames its input, TransientError for a crash."""
+    """Runs a recipe to its end. Raises what that end means (llmops_core/job_outcomes.py): InputError when the recipe
+    blames its input, TransientError for a crash."""
 
     @abstractmethod
     def run(self, job: Job, context: AssetExecutionContext, on_progress: Callable[[Progress], None]) -> None:
@@ -107,7 +109,10 @@ class LocalJobs(Jobs):
             process = subprocess.Popen(_command(job), cwd=job.code, env=environment, stdout=output, stderr=output)
             code = _wait(process)
         if code != 0:
-            raise _failure(job.recipe, code, log)
+            said = log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
+            error = failure(job.recipe, end_by_code(SIGNALS_FROM - code if code < 0 else code, said))
+            assert error is not None  # noqa: S101 -- no program that ended badly is done
+            raise error
 
 
 def progress_line(recipe: str, progress: Progress) -> str:
@@ -119,10 +124,19 @@ def progress_line(recipe: str, progress: Progress) -> str:
     return ", ".join([*parts, *([f"{left:.0f} s left"] if left is not None else [])])
 
 
-def input_error(recipe: str, last: str) -> InputError:
-    """What a recipe says when it blames its input: its last line."""
-    message = last or "it gave no reason"
-    return InputError(Problem(f"recipes/{recipe}.py", "", "input it cannot use", "see the message", message))
+def failure(recipe: str, end: End, where: str = "") -> LlmopsError | None:
+    """What is raised for an end, so that it says who acts; None where the door itself goes on."""
+    action, sentence = ACTIONS[end.outcome], f"{recipe}{where}: {end.outcome.value}: {end.reason}"
+    if action == "fix_input":
+        return InputError(Problem(f"recipes/{recipe}.py", "", "input it cannot use", "see the message", end.reason))
+    if action == "fix_environment":
+        return EnvironmentLacks(sentence)
+    if action == "stop":
+        return IntegrityError(sentence)
+    if action == "retry":
+        words = f"; its last words:\n{end.last_words[-TAIL_BYTES:]}" if end.last_words else ""
+        return TransientError(sentence + words)
+    return None
 
 
 def _command(job: Job) -> list[str]:
@@ -144,14 +158,6 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
         raise
-
-
-def _failure(recipe: str, code: int, log: Path) -> Exception:
-    said = log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
-    if code == ERROR_OF_INPUT:
-        return input_error(recipe, said.splitlines()[-1] if said else "")
-    how = f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"crashed with exit code {code}"
-    return TransientError(f"{recipe} {how}; its last words:\n{said}")
 
 
 class _ProgressReader(PipesMessageReader):

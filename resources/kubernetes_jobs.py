@@ -22,10 +22,11 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 
 from llmops_core import job_manifest, job_names
 from llmops_core.errors import EnvironmentLacks, IntegrityError, LlmopsError, TransientError
+from llmops_core.job_attempts import memory_for_next, ran_seconds
 from llmops_core.job_manifest import Attempt
 from llmops_core.job_names import JobIdentity, identify
 from llmops_core.job_orphans import GoingJob
-from llmops_core.job_outcomes import ACTIONS, End, Outcome, is_finished, memory_for_next, ran_seconds
+from llmops_core.job_outcomes import ACTIONS, End, Outcome, is_finished
 from llmops_core.job_settings import ClusterJobsPlace
 from resources.job_attempt import AttemptWatch, judged
 from resources.job_hearing import Hearing
@@ -33,7 +34,7 @@ from resources.job_pod import VARIABLE, Order
 from resources.job_run import DagsterWaitingRun, WaitingRun
 from resources.job_transport import INPUT, OUTPUT, AttemptRecord, JobRecords, JobStore, take_out
 from resources.job_watch import JobWatch
-from resources.jobs import Job, Jobs, Progress, input_error
+from resources.jobs import Job, Jobs, Progress, failure
 from resources.kubernetes_api import (
     JOBS,
     SERVICES,
@@ -245,7 +246,7 @@ class KubernetesJobs(Jobs):
         if made.end is None:
             self._hearing(work, number, on_progress).finish(())
             end = End(Outcome.SUCCEEDED, "its result was published while nobody followed it")
-            seconds = float((work.records.said(number) or {}).get("seconds", 0))
+            seconds = float(work.records.said(number).get(result.get("pod", ""), {}).get("seconds", 0))
             work.records.ended(number, end, run_id=work.run.id, seconds=seconds)
             self._bill(work)
             work.run.show(f"{job_names.job_name(work.identity, number)} {end.outcome.value}: {end.reason}")
@@ -274,16 +275,9 @@ class KubernetesJobs(Jobs):
 
     def _act(self, work: _Work, attempt: Attempt, end: End) -> None:
         """Returns when another attempt is due, or the result is there; raises what the end means otherwise."""
-        recipe, action = work.job.recipe, ACTIONS[end.outcome]
-        if action == "fix_input":
-            raise input_error(recipe, end.reason)
-        sentence = f"{recipe} in {attempt.name}: {end.outcome.value}: {end.reason}"
-        if action == "fix_environment":
-            raise EnvironmentLacks(sentence)
-        if action == "retry":
-            words = f"; its last words:\n{end.last_words[-2000:]}" if end.last_words else ""
-            raise TransientError(sentence + words)
-        if action == "again":
+        if (error := failure(work.job.recipe, end, f" in {attempt.name}")) is not None:
+            raise error
+        if ACTIONS[end.outcome] == "again":
             time.sleep(min(2.0 ** (attempt.number - 1) - 1, LONGEST_PAUSE_SECONDS))
 
     def _cancel(self, work: _Work, attempt: Attempt, end: End) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_core.errors import InputError, TransientError
+from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, LlmopsError, TransientError
 from tests.fakes.job_worlds import ClusterWorld, World, stand_in
 from tests.fakes.kubernetes_api import KubernetesApi
 from tests.fakes.s3_servers import CREDENTIALS, moto_server
@@ -54,8 +54,23 @@ def test_a_recipe_that_says_nothing_gave_no_error(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "told"), [("crashes", "exit code 9.*\nout of luck"), ("killed", "signal.*\nworking")]
+    ("recipe", "kind", "told"),
+    [("lacks", EnvironmentLacks, "vllm is not installed"), ("doubts", IntegrityError, "a digest is not what it was")],
 )
+def test_what_a_person_must_mend_was_tried_again(world: World, recipe: str, kind: type[LlmopsError], told: str) -> None:
+    (error,) = world.run(recipe).errors
+    assert type(error) is kind and told in str(error)
+
+
+CRASHES = {
+    "crashes": "exit code 9.*\nout of luck",
+    "killed": "signal.*\nworking",
+    "raises": "exit code 1.*\nKeyError: 'nobody expected this'",
+    "interrupted": "interrupted: the store did not answer",
+}
+
+
+@pytest.mark.parametrize(("recipe", "told"), CRASHES.items())
 def test_a_crash_was_blamed_on_the_input(world: World, recipe: str, told: str) -> None:
     (error,) = world.run(recipe).errors
     assert isinstance(error, TransientError)

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops_core.job_outcomes import ACTIONS, End, Evidence, Outcome, Past, classify, memory_for_next, waits_for
+from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, Interrupted, LlmopsError, TransientError
+from llmops_core.exit_codes import blames_a_peer, exit_code_of
+from llmops_core.job_attempts import Past, memory_for_next
+from llmops_core.job_outcomes import ACTIONS, End, Evidence, Outcome, classify, end_by_code, waits_for
 
 JOB: dict[str, Any] = {"metadata": {"name": "j"}, "spec": {}, "status": {}}
 
@@ -15,12 +18,14 @@ def failed(reason: str, kind: str = "Failed") -> dict[str, Any]:
     return {**JOB, "status": {"conditions": [{"type": kind, "status": "True", "reason": reason, "message": "told"}]}}
 
 
-def pod(code: int | None = None, why: str = "Error", deleted: bool = False, **status: Any) -> dict[str, Any]:
+def pod(
+    code: int | None = None, why: str = "Error", deleted: bool = False, uid: str = "p", at: int = 0, **status: Any
+) -> dict[str, Any]:
     if code is not None:
-        ended = {"exitCode": code, "reason": why, "message": "last line"}
+        ended = {"exitCode": code, "reason": why, "message": "last line", "finishedAt": f"2026-11-21T16:00:{at:02}Z"}
         status["containerStatuses"] = [{"name": "recipe", "state": {"terminated": ended}}]
     stamp = {"deletionTimestamp": "2026-11-21T16:00:00Z"} if deleted else {}
-    return {"metadata": {"name": "p", **stamp}, "status": {"phase": "Failed", **status}}
+    return {"metadata": {"name": "p", "uid": uid, **stamp}, "status": {"phase": "Failed", **status}}
 
 
 def disrupted(why: str, **more: Any) -> dict[str, Any]:
@@ -31,19 +36,26 @@ def event(reason: str) -> dict[str, Any]:
     return {"reason": reason, "message": "told by an event"}
 
 
-BLAMED = {"exit_code": 1}
+def said(code: int, words: str = "", uid: str = "p", **more: Any) -> dict[str, dict[str, Any]]:
+    return {uid: {"exit_code": code, "last_words": words, **more}}
+
+
 BACKOFF = failed("BackoffLimitExceeded")
 ENDS = {
     "a result is there": (Evidence(BACKOFF, [pod(137, "OOMKilled")], has_result=True), Outcome.SUCCEEDED),
     "a result is there, the job not": (Evidence(None, has_result=True), Outcome.SUCCEEDED),
-    "blamed on the input": (Evidence(BACKOFF, [pod(1)], said=BLAMED), Outcome.FAILED_BY_INPUT),
+    "blamed on the input": (Evidence(BACKOFF, [pod(65)], said=said(65)), Outcome.FAILED_BY_INPUT),
+    "an exception that nobody expected": (Evidence(BACKOFF, [pod(1)], said=said(1, "KeyError")), Outcome.CRASHED),
     "our program did not start": (Evidence(BACKOFF, [pod(1)]), Outcome.CRASHED),
+    "a package is missing": (Evidence(BACKOFF, [pod(69)], said=said(69)), Outcome.ENVIRONMENT_LACKS),
+    "its bytes changed": (Evidence(BACKOFF, [pod(76)], said=said(76)), Outcome.INTEGRITY_BROKEN),
+    "the store did not answer": (Evidence(BACKOFF, [pod(75)], said=said(75)), Outcome.INTERRUPTED),
     "a crash": (Evidence(BACKOFF, [pod(9)]), Outcome.CRASHED),
     "a signal": (Evidence(BACKOFF, [pod(139)]), Outcome.CRASHED),
     "no result": (Evidence(JOB, [pod(0, "Completed")]), Outcome.CRASHED),
     "out of memory": (Evidence(BACKOFF, [pod(137, "OOMKilled")]), Outcome.OUT_OF_MEMORY),
     "only its child out of memory": (
-        Evidence(BACKOFF, [pod(137)], said={"exit_code": 137, "out_of_memory": True}),
+        Evidence(BACKOFF, [pod(137)], said=said(137, out_of_memory=True)),
         Outcome.OUT_OF_MEMORY,
     ),
     "the node needed its memory": (
@@ -75,10 +87,30 @@ ENDS = {
     "past its deadline": (Evidence(failed("DeadlineExceeded"), [pod(143, deleted=True)]), Outcome.DEADLINE_EXCEEDED),
     "about to be past it": (Evidence(failed("DeadlineExceeded", "FailureTarget")), Outcome.DEADLINE_EXCEEDED),
     "the job is gone": (Evidence(None), Outcome.LOST),
-    "the job is gone, its last words not": (Evidence(None, said={"exit_code": 1}), Outcome.FAILED_BY_INPUT),
+    "the job is gone, its last words not": (Evidence(None, said=said(65)), Outcome.FAILED_BY_INPUT),
     "nothing is known": (Evidence(JOB), Outcome.LOST),
     "the quota refuses it": (Evidence(JOB, events=[event("FailedCreate")]), Outcome.UNSCHEDULABLE),
-    "the second of two nodes": (Evidence(BACKOFF, [pod(0, "Completed"), pod(1)], said=BLAMED), Outcome.FAILED_BY_INPUT),
+    "the second of two nodes": (Evidence(BACKOFF, [pod(0, "Completed"), pod(65, uid="q")]), Outcome.FAILED_BY_INPUT),
+    "its peer was killed, and it was told first": (
+        Evidence(BACKOFF, [pod(1), pod(137, "OOMKilled", uid="q", at=1)]),
+        Outcome.OUT_OF_MEMORY,
+    ),
+    "its peer refused the input": (
+        Evidence(BACKOFF, [pod(1), pod(143, deleted=True, uid="q"), pod(65, uid="r", at=1)]),
+        Outcome.FAILED_BY_INPUT,
+    ),
+    "an earlier pod refused, before its queue took its place": (
+        Evidence(BACKOFF, [pod(9, uid="q")], said=said(75) | said(9, uid="q")),
+        Outcome.CRASHED,
+    ),
+    "an earlier pod was interrupted, and all are gone": (
+        Evidence(None, said=said(75, began=10, ended=20) | said(65, uid="q", began=30, ended=40)),
+        Outcome.FAILED_BY_INPUT,
+    ),
+    "two that ran together are gone": (
+        Evidence(None, said=said(65, began=10, ended=20) | said(1, uid="q", began=11, ended=21)),
+        Outcome.FAILED_BY_INPUT,
+    ),
 }
 
 
@@ -95,10 +127,35 @@ def test_an_outcome_had_no_consequence() -> None:
 
 
 def test_the_last_words_were_lost() -> None:
-    end = classify(Evidence(BACKOFF, [pod(1)], said=BLAMED))
+    end = classify(Evidence(BACKOFF, [pod(65)], said=said(65)))
     assert end.reason == "last line" and end.as_dict()["outcome"] == "failed_by_input"
-    said = classify(Evidence(BACKOFF, [pod(9)], said={"exit_code": 9, "last_words": "a trace"}))
-    assert said.last_words == "a trace" and "exit code 9" in said.reason
+    end = classify(Evidence(BACKOFF, [pod(9)], said=said(9, "a trace")))
+    assert end.last_words == "a trace" and "exit code 9" in end.reason
+
+
+def test_the_words_of_an_earlier_pod_were_shown() -> None:
+    found = [pod(9, uid="new"), pod(143, uid="other")]
+    end = classify(Evidence(BACKOFF, found, said=said(75, "asked to end", "old") | said(9, "why", "new")))
+    assert end.last_words == "why"
+
+
+ERRORS: dict[type[LlmopsError], Outcome] = {
+    InputError: Outcome.FAILED_BY_INPUT,
+    EnvironmentLacks: Outcome.ENVIRONMENT_LACKS,
+    IntegrityError: Outcome.INTEGRITY_BROKEN,
+    TransientError: Outcome.INTERRUPTED,
+    Interrupted: Outcome.INTERRUPTED,
+    LlmopsError: Outcome.CRASHED,
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_said_on_its_way_that_somebody_else_acts(kind: type[LlmopsError]) -> None:
+    assert end_by_code(exit_code_of(kind()), "").outcome is ERRORS[kind]
+
+
+def test_of_several_processes_one_was_heard_that_only_saw_another_die() -> None:
+    assert sorted([143, 1, 65, 75, 137, 9, 69], key=blames_a_peer) == [65, 69, 137, 9, 1, 143, 75]
 
 
 SCRAPS = st.sampled_from(["", "Evicted", "OOMKilled", "Error", "DeadlineExceeded", "PreemptionByScheduler", "odd"])

@@ -58,8 +58,12 @@ given.out.mkdir()
 seen = {"own": os.environ["OWN"], "path": os.environ["PYTHONPATH"] == os.getcwd()}
 (given.out / "report.json").write_text(json.dumps(seen))
 """,
-    "blames": "print('reading', file=sys.stderr); sys.exit('rows.jsonl: line 3 is no object')",
-    "silent": "sys.exit(1)",
+    "blames": "print('reading\\nrows.jsonl: line 3 is no object', file=sys.stderr); sys.exit(65)",
+    "silent": "sys.exit(65)",
+    "lacks": "print('vllm is not installed here', file=sys.stderr); sys.exit(69)",
+    "doubts": "print('a digest is not what it was', file=sys.stderr); sys.exit(76)",
+    "raises": "raise KeyError('nobody expected this')",
+    "interrupted": "print('the store did not answer', file=sys.stderr); sys.exit(75)",
     "crashes": "print('out of luck', file=sys.stderr); sys.exit(9)",
     "killed": "print('working', flush=True); os.kill(os.getpid(), 9)",
     "waits": "print('waiting', flush=True); time.sleep(60)",

@@ -94,7 +94,7 @@ def test_suite_without_any_answer_has_no_latency(packaged, tmp_path):
 def test_unusable_rows_are_named_and_nothing_is_written(packaged, tmp_path, capsys, rows, said):
     if rows is not None:
         (tmp_path / "rows.jsonl").write_text(rows)
-    assert run_main(tmp_path, packaged, [suite("new", "rows.jsonl")]) == 1
+    assert run_main(tmp_path, packaged, [suite("new", "rows.jsonl")]) == 65
     error = capsys.readouterr().err
     assert "rows.jsonl" in error
     assert said in error
@@ -103,13 +103,13 @@ def test_unusable_rows_are_named_and_nothing_is_written(packaged, tmp_path, caps
 
 def test_unpackaged_weights_are_named(tiny_llama, tmp_path, capsys):
     write_rows(tmp_path / "rows.jsonl", [("a", "b")])
-    assert run_main(tmp_path, tiny_llama, [suite("new", "rows.jsonl")]) == 1
+    assert run_main(tmp_path, tiny_llama, [suite("new", "rows.jsonl")]) == 65
     assert "model.gguf" in capsys.readouterr().err
 
 
 def test_missing_engine_is_said(packaged, tmp_path, capsys):
     write_rows(tmp_path / "rows.jsonl", [("a", "b")])
-    assert run_main(tmp_path, packaged, [suite("new", "rows.jsonl")], engine="vllm") == 1
+    assert run_main(tmp_path, packaged, [suite("new", "rows.jsonl")], engine="vllm") == 69
     assert "vllm is not installed" in capsys.readouterr().err
 
 
@@ -118,7 +118,7 @@ def test_broken_configuration_is_named(packaged, tmp_path, capsys, broken):
     config = {"suites": [suite("new", "rows.jsonl")], "serving": SERVING} | broken
     (tmp_path / "config.json").write_text(json.dumps(config))
     places = [word for name in ("data", "weights", "out") for word in (f"--{name}", str(tmp_path / name))]
-    assert main(["--config", str(tmp_path / "config.json"), *places]) == 1
+    assert main(["--config", str(tmp_path / "config.json"), *places]) == 65
     assert next(iter(broken)) in capsys.readouterr().err
 
 

@@ -132,7 +132,7 @@ def test_changed_chat_template_is_found(tiny_llama, tmp_path):
 
 def test_disagreeing_file_is_not_published(tiny_llama, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gguf_export, "interleave_rotary_halves", lambda weight, heads: weight)
-    assert run_main(tiny_llama, tmp_path / "out", "q8_0") == 1
+    assert run_main(tiny_llama, tmp_path / "out", "q8_0") == 65
     assert "log-probabilities differ" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
@@ -199,7 +199,7 @@ def altered(model: Path, tmp_path: Path, file: str, change) -> Path:
 )
 def test_what_has_no_exact_counterpart_is_refused_by_name(tiny_llama, tmp_path, capsys, file, change, named):
     model = altered(tiny_llama, tmp_path, file, change)
-    assert run_main(model, tmp_path / "out") == 1
+    assert run_main(model, tmp_path / "out") == 65
     assert named in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -208,7 +208,7 @@ def test_what_has_no_exact_counterpart_is_refused_by_name(tiny_llama, tmp_path, 
 def test_missing_file_is_named(tiny_llama, tmp_path, capsys, missing):
     shutil.copytree(tiny_llama, tmp_path / "model")
     (tmp_path / "model" / missing).unlink()
-    assert run_main(tmp_path / "model", tmp_path / "out") == 1
+    assert run_main(tmp_path / "model", tmp_path / "out") == 65
     assert missing.rsplit(".", 1)[-1] in capsys.readouterr().err
 
 
@@ -216,19 +216,19 @@ def test_cut_off_weights_are_refused(tiny_llama, tmp_path, capsys):
     shutil.copytree(tiny_llama, tmp_path / "model")
     file = tmp_path / "model" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
-    assert run_main(tmp_path / "model", tmp_path / "out") == 1
+    assert run_main(tmp_path / "model", tmp_path / "out") == 65
     assert "model.safetensors" in capsys.readouterr().err
 
 
 def test_unknown_quantization_names_the_offered_ones(tiny_llama, tmp_path, capsys):
-    assert run_main(tiny_llama, tmp_path / "out", "q4_k") == 1
+    assert run_main(tiny_llama, tmp_path / "out", "q4_k") == 65
     assert "q8_0" in capsys.readouterr().err
 
 
 def test_full_output_folder_is_left_alone(tiny_llama, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").write_text("mine")
-    assert run_main(tiny_llama, tmp_path / "out") == 1
+    assert run_main(tiny_llama, tmp_path / "out") == 65
     assert (tmp_path / "out" / "precious").read_text() == "mine"
 
 

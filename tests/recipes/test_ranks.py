@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from llmops_core.errors import InputError, Interrupted
+from llmops_core.errors import InputError
+from llmops_core.exit_codes import TRY_AGAIN
 from recipes.process import be_a_good_neighbour
 
 be_a_good_neighbour()
@@ -52,7 +53,9 @@ def test_a_process_without_a_row_is_refused_before_it_waits_for_the_others() -> 
         refuse_idle_processes(schedule, Ranks(0, 3))
 
 
-@pytest.mark.parametrize(("ending", "code"), [("sys.exit(0)", 0), ("sys.exit(1)", 1), ("sys.exit(75)", 75)])
+@pytest.mark.parametrize(
+    ("ending", "code"), [("sys.exit(0)", 0), ("raise KeyError(1)", 1), ("sys.exit(65)", 65), ("sys.exit(75)", 75)]
+)
 def test_the_code_of_a_recipe_was_lost_on_its_way(tmp_path: Path, ending: str, code: int) -> None:
     (tmp_path / "recipe.py").write_text(f"import sys\n{ending}\n")
     assert parallel([*TWO, str(tmp_path / "recipe.py")]) == code
@@ -89,7 +92,7 @@ def test_two_processes_that_were_stopped_and_went_on_learnt_something_else(
     monkeypatch.setenv("LLMOPS_CHECKPOINT_SECONDS", "0.3")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     threading.Thread(target=terminate_after_first, args=(tmp_path / "kept",), daemon=True).start()
-    assert parallel([*TWO, "-m", "recipes.finetune", *words("two")]) == Interrupted.exit_code
+    assert parallel([*TWO, "-m", "recipes.finetune", *words("two")]) == TRY_AGAIN
     assert not (tmp_path / "two").exists()
     assert parallel([*TWO, "-m", "recipes.finetune", *words("two")]) == 0
     alone, two = (json.loads((tmp_path / out / "report.json").read_bytes()) for out in ("alone", "two"))
@@ -99,3 +102,10 @@ def test_two_processes_that_were_stopped_and_went_on_learnt_something_else(
     expected, found = (load_file(tmp_path / out / "model.safetensors") for out in ("alone", "two"))
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-3)
+
+
+def test_the_process_that_only_saw_its_peer_end_was_heard(tmp_path: Path) -> None:
+    """Both are found ended at once: one read a wrong row, the other lost it in the middle of a sum."""
+    blames = "import os, sys, time\ntime.sleep(0.5)\nsys.exit(65 if os.environ['RANK'] == '1' else 1)\n"
+    (tmp_path / "recipe.py").write_text(blames)
+    assert parallel([*TWO, str(tmp_path / "recipe.py")]) == 65

@@ -87,12 +87,13 @@ def test_attempts_were_forgotten_or_out_of_order(store: JobStore) -> None:
 
 def test_what_a_pod_said_was_lost(store: JobStore) -> None:
     records = store.job(FINGERPRINT)
-    for pod, code in (("a", 0), ("b", 9)):
+    said = {"a": {"exit_code": 0}, "b": {"exit_code": 9}}
+    for pod, words in said.items():
         records.put_log(1, pod, 1, b"words")
-        records.say(1, pod, {"exit_code": code})
+        records.say(1, pod, words)
     assert records.log(1, "a", 1) == b"words" and records.log(1, "a", 2) is None
     assert records.pods(1) == ["a", "b"] and records.pods(2) == []
-    assert records.said(1) == {"exit_code": 9} and records.said(2) is None
+    assert records.said(1) == said and records.said(2) == {}
 
 
 def test_a_folder_that_the_lifecycle_took_half_of_was_refused_for_ever(store: JobStore, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_a_job_past_its_deadline_was_called_a_crash(world: ClusterWorld) -> None
 
 def test_an_error_of_the_input_was_tried_again_on_the_cluster(world: ClusterWorld) -> None:
     going = world.following()
-    world.pod().ends(1, last_words="reading\nrows.jsonl: line 3 is no object")
+    world.pod().ends(65, last_words="reading\nrows.jsonl: line 3 is no object")
     (error,) = going.ended().errors
     assert isinstance(error, InputError) and error.problems[0].message == "rows.jsonl: line 3 is no object"
     assert len(world.job_objects) == 1
@@ -287,6 +287,27 @@ def test_a_job_in_a_queue_was_given_up(world: ClusterWorld) -> None:
         job["metadata"]["name"], NAMESPACE, {"spec": {"suspend": False}}
     )
     assert succeeded(finished(world, 1, going))
+
+
+def suspends(world: ClusterWorld, suspend: bool) -> None:
+    """As a queue does that takes a place away or gives it."""
+    name = world.job_objects[0]["metadata"]["name"]
+    BatchV1Api(world.api.client()).patch_namespaced_job(name, NAMESPACE, {"spec": {"suspend": suspend}})
+    world.api.settle()
+
+
+def test_a_pod_whose_place_was_taken_away_spoke_for_the_next(world: ClusterWorld) -> None:
+    going = world.following()
+    first = world.pod()
+    until(lambda: world.api.watches.open > 0)
+    first.records.say(1, first.uid, {"exit_code": 75, "last_words": "asked to end", "began": 1, "ended": 2})
+    suspends(world, True)
+    until(lambda: first.phase == "gone")
+    suspends(world, False)
+    until(lambda: world.pod().uid != first.uid)
+    world.pod().ends(65, last_words="rows.jsonl: line 3 is no object")
+    (error,) = going.ended().errors
+    assert isinstance(error, InputError) and "line 3" in str(error) and len(world.job_objects) == 1
 
 
 def test_the_name_of_other_work_was_taken_for_ours(world: ClusterWorld) -> None:
