@@ -44,7 +44,7 @@ def test_the_program_itself_did_not_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
-        ("LLMOPS_ENVIRONMENT", "moon", "one of: development, local, production, staging"),
+        ("LLMOPS_ENVIRONMENT", "moon", "one of: development-cluster, development, local, production, staging"),
         ("LLMOPS_PORT_BASE", "99999", "a whole number from 1024"),
         ("LLMOPS_REPOSITORY", "/nowhere", "does not exist"),
     ],

@@ -17,11 +17,18 @@ ENVIRONMENTS = ("development", "staging", "production")
 
 @cache
 def overlay(environment: str) -> tuple[Manifest, ...]:
-    return tuple(render(KUBERNETES / "overlays" / environment))
+    """What an environment's cluster has of ours: the overlay, and what all overlays share."""
+    return (*render(KUBERNETES / "cluster"), *render(KUBERNETES / "overlays" / environment))
+
+
+def settings_file(environment: str) -> Path:
+    """`config/development.yaml` is one machine's; the cluster of that name has a file of its own."""
+    name = "development-cluster" if environment == "development" else environment
+    return ROOT / "config" / f"{name}.yaml"
 
 
 def settings(environment: str) -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "config" / f"{environment}.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(settings_file(environment).read_text(encoding="utf-8"))
 
 
 def named(manifest: Manifest) -> str:

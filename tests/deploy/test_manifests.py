@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from tests.deploy import custom_kinds
-from tests.deploy.kustomize import Manifest
+from tests.deploy.kustomize import Manifest, render
 from tests.deploy.manifests import ENVIRONMENTS, KUBERNETES, containers, named, of_kind, overlay, pods, strings
 
 VERSION = "1.36"
@@ -64,12 +64,16 @@ def test_a_field_that_is_not_in_the_published_schema_of_its_kind(environment: st
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here to compare with")
-@environments
-def test_our_renderer_says_something_else_than_kustomize(environment: str) -> None:
-    command = ["kubectl", "kustomize", str(KUBERNETES / "overlays" / environment)]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    theirs = {named(each): each for each in yaml.safe_load_all(output)}
-    assert {named(each): each for each in overlay(environment)} == theirs
+@pytest.mark.parametrize("folder", ["cluster", *(f"overlays/{name}" for name in ENVIRONMENTS)])
+def test_our_renderer_says_something_else_than_kustomize(folder: str) -> None:
+    output = subprocess.run(["kubectl", "kustomize", KUBERNETES / folder], check=True, capture_output=True, text=True)
+    theirs = {named(each): each for each in yaml.safe_load_all(output.stdout)}
+    assert {named(each): each for each in render(KUBERNETES / folder)} == theirs
+
+
+def test_removing_one_environment_took_another_ones_objects() -> None:
+    names = [named(each) for name in ENVIRONMENTS for each in render(KUBERNETES / "overlays" / name)]
+    assert len(names) == len(set(names))
 
 
 @environments

@@ -7,7 +7,7 @@ from llmops_core.job_names import JobIdentity, labels
 from tests.core.test_serving_manifest import LARGE, made
 from tests.deploy.kustomize import Manifest
 from tests.deploy.manifests import ENVIRONMENTS, containers, named, of_kind, one, overlay, pods
-from tests.deploy.test_helm import parts_of_the_chart
+from tests.deploy.test_helm import merged, parts_of_the_chart
 
 environments = pytest.mark.parametrize("environment", ENVIRONMENTS)
 # what makes pods besides these manifests: the platform's own code
@@ -55,7 +55,7 @@ def test_a_policy_that_lets_nobody_in(environment: str) -> None:
 def test_pods_reach_the_credentials_of_their_node(environment: str) -> None:
     for policy in of_kind(environment, "NetworkPolicy"):
         for peer in peers(policy):
-            if "ipBlock" in peer:
+            if peer.get("ipBlock", {}).get("cidr") not in (None, "169.254.20.10/32"):  # that one is NodeLocal DNS
                 assert "169.254.169.254/32" in peer["ipBlock"]["except"], named(policy)
 
 
@@ -67,7 +67,7 @@ def test_a_disruption_budget_for_no_pod(environment: str) -> None:
         assert budget["spec"]["maxUnavailable"] == 1, named(budget)
 
 
-@pytest.mark.parametrize("environment", ["staging", "production"])
+@environments
 def test_the_proxies_of_a_gateway_are_not_let_to_the_servers(environment: str) -> None:
     gateway = one(environment, "Gateway", "models")
     allowed = one(environment, "NetworkPolicy", "model-servers")["spec"]["ingress"][0]["from"]
@@ -79,7 +79,7 @@ def test_the_proxies_of_a_gateway_are_not_let_to_the_servers(environment: str) -
         assert parent["name"] == gateway["metadata"]["name"] and parent["sectionName"] in listeners
 
 
-@pytest.mark.parametrize("environment", ["staging", "production"])
+@environments
 def test_a_monitor_that_watches_no_server(environment: str) -> None:
     (monitor,) = of_kind(environment, "PodMonitor")
     assert monitor["spec"]["selector"]["matchLabels"] == SERVER
@@ -94,6 +94,17 @@ def test_a_monitor_that_watches_no_server(environment: str) -> None:
         for port in rule["ports"]
     }
     assert open_ports == set(offered.values()), "a port that is scraped or asked is closed, or another is open"
+
+
+@environments
+def test_dagsters_pages_are_served_where_no_policy_lets_in(environment: str) -> None:
+    webserver = merged(environment)["dagsterWebserver"]
+    port = webserver["service"]["port"]
+    assert port > 1024, "not every container runtime lets a user without rights listen there"
+    assert {webserver[f"{probe}Probe"]["httpGet"]["port"] for probe in ("readiness", "startup", "liveness")} == {port}
+    policy = one(environment, "NetworkPolicy", "dagster")["spec"]
+    assert port in {each["port"] for each in policy["ingress"][0]["ports"]}
+    assert port in {each["port"] for each in policy["egress"][0]["ports"]}
 
 
 @pytest.mark.parametrize("environment", ["staging", "production"])

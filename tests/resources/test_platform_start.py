@@ -167,7 +167,9 @@ def test_two_releases_of_one_model_ran_at_once_or_ticks_filled_the_disk(tmp_path
 
 
 def test_an_environment_that_does_not_exist_ruled(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"LLMOPS_ENVIRONMENT.*one of: development, local, production, staging"):
+    with pytest.raises(
+        InputError, match=r"LLMOPS_ENVIRONMENT.*one of: development-cluster, development, local, production, staging"
+    ):
         build_platform(Home(ROOT, tmp_path, 9100, "nowhere"))
 
 
