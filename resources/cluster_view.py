@@ -6,9 +6,10 @@ Nothing is made: what is tried is a dry run, of which the server keeps nothing.
 import base64
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from llmops_core.doctor import Right
 from llmops_core.errors import EnvironmentLacks, InputError, Problem, TransientError
@@ -50,7 +51,7 @@ class ClusterView:
     def kinds(self, group: str) -> dict[str, str]:
         """{kind: group/version} of a group/version, or of every version of a group; the version it prefers wins."""
         if "/" in group:
-            answer = self._maybe(f"/apis/{group}") or {}
+            answer = self.read(f"/apis/{group}") or {}
             return {each["kind"]: group for each in answer.get("resources", []) if "/" not in each["name"]}
         answer, _ = self._ask("GET", "/apis")
         versions = [each for each in answer.get("groups", []) if each["name"] == group]
@@ -61,34 +62,39 @@ class ClusterView:
 
     def exists(self, path: str) -> bool:
         """Whether the object at this path of the API is there. Raises Hidden where that is not shown."""
-        return self._maybe(path) is not None
+        return self.read(path) is not None
 
-    def secret(self, namespace: str, name: str) -> dict[str, bytes]:
-        """What a Secret holds; nothing where there is none. Raises Hidden where it is not shown."""
-        found = self._maybe(f"/api/v1/namespaces/{namespace}/secrets/{name}") or {}
-        return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
-
-    def nodes(self) -> list[Node]:
-        return list(self._nodes())
-
-    def try_to_create(self, path: str, manifest: Mapping[str, Any]) -> None:
-        """Asks whether the object could be made. Raises InputError with the server's reason where it could not."""
-        self._ask("POST", f"{path}?dryRun=All&fieldValidation=Strict", manifest)
-
-    def _nodes(self) -> Iterator[Node]:
-        more = ""
-        while True:
-            answer, _ = self._ask("GET", f"/api/v1/nodes?limit={PAGE}{more}")
-            yield from (_node(each) for each in answer.get("items") or [])
-            if not (token := answer.get("metadata", {}).get("continue")):
-                return
-            more = f"&continue={token}"
-
-    def _maybe(self, path: str) -> Answer | None:
+    def read(self, path: str) -> Answer | None:
+        """What is at this path of the API, or None. Raises Hidden where it is not shown."""
         try:
             return self._ask("GET", path)[0]
         except _Absent:
             return None
+
+    def every(self, path: str, selector: str = "") -> list[Answer] | None:
+        """The objects in this collection that the selector picks; None where the cluster has no such kind."""
+        found: list[Answer] = []
+        asked = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        while True:
+            answer = self.read(f"{path}?{urlencode(asked)}")
+            if answer is None:
+                return None
+            found += answer.get("items") or []
+            if not (token := answer.get("metadata", {}).get("continue")):
+                return found
+            asked["continue"] = token
+
+    def secret(self, namespace: str, name: str) -> dict[str, bytes]:
+        """What a Secret holds; nothing where there is none. Raises Hidden where it is not shown."""
+        found = self.read(f"/api/v1/namespaces/{namespace}/secrets/{name}") or {}
+        return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
+
+    def nodes(self) -> list[Node]:
+        return [_node(each) for each in self.every("/api/v1/nodes") or []]
+
+    def try_to_create(self, path: str, manifest: Mapping[str, Any]) -> None:
+        """Asks whether the object could be made. Raises InputError with the server's reason where it could not."""
+        self._ask("POST", f"{path}?dryRun=All&fieldValidation=Strict", manifest)
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[Answer, Mapping[str, str]]:
         from kubernetes.client import ApiException

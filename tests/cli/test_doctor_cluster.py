@@ -3,13 +3,16 @@
 import base64
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from llmops_assets.operations.doctor_cluster import examine_cluster
 from llmops_core.doctor import Diagnosis, Health
+from llmops_core.serving_manifest import SELECTOR
 from llmops_core.settings import Settings, load_settings
-from tests.deploy.manifests import ROOT
+from tests.core.test_gateway_state import served
+from tests.deploy.manifests import ROOT, of_kind, one
 from tests.fakes import kubernetes_kinds as kinds
 from tests.fakes.image_registry import image_registry
 from tests.fakes.kubernetes_api import KubernetesApi
@@ -17,12 +20,17 @@ from tests.fakes.played_prometheus import PlayedPrometheus
 from tests.fakes.ports import free_port
 
 SPACE = "llm-staging"
+VLLM = "vllm/vllm-openai:v0.11.0"
+CLASS = {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"}
+ACCEPTED = {"conditions": [{"type": "Accepted", "status": "True"}]}
+GATEWAY = one("staging", "Gateway", "models")["spec"]
+SERVED = served(GATEWAY)
 LABEL = {"nvidia.com/gpu.product": "Tesla-V100-SXM2-32GB"}
 
 
 @pytest.fixture
 def registry() -> Iterator[str]:
-    with image_registry(free_port(), {"llmops/training:0.1.0"}, "robot:secret") as host:
+    with image_registry(free_port(), {"llmops/training:0.1.0", "llmops/code:0.1.0", VLLM}, "robot:secret") as host:
         yield host
 
 
@@ -36,6 +44,7 @@ def prometheus() -> Iterator[PlayedPrometheus]:
 @pytest.fixture
 def settings(registry: str, prometheus: PlayedPrometheus) -> Settings:
     text = (ROOT / "config" / "staging.yaml").read_text().replace("registry.llmops.example.com", registry)
+    text = text.replace(f"docker.io/{VLLM}", f"{registry}/{VLLM}")
     there = prometheus.url.removeprefix("http://")
     text = text.replace("prometheus-operated.monitoring.svc.cluster.local:9090", there)
     return load_settings(text.encode(), "config/staging.yaml")
@@ -54,15 +63,22 @@ def api(monkeypatch: pytest.MonkeyPatch, registry: str) -> Iterator[KubernetesAp
         put(api, "secrets", "v1", "Secret", "llmops-jobs")
         put(api, "serviceaccounts", "v1", "ServiceAccount", "llmops-job")
         put(api, "serviceaccounts", "v1", "ServiceAccount", "model-server")
-        put(api, "gateways", kinds.GATEWAYS.api_version, "Gateway", "models", spec={"gatewayClassName": "models"})
+        put(api, "gateways", kinds.GATEWAYS.api_version, "Gateway", "models", spec=GATEWAY, status=SERVED)
+        put(api, "gatewayclasses", kinds.GATEWAYS.api_version, "GatewayClass", "models", spec=CLASS, status=ACCEPTED)
+        put(api, "podmonitors", kinds.POD_MONITORS.api_version, "PodMonitor", "model-servers", spec=monitor()["spec"])
         put(api, "priorityclasses", "scheduling.k8s.io/v1", "PriorityClass", "llmops-serving", value=100000)
         put(api, "localqueues", kinds.LOCAL_QUEUES.api_version, "LocalQueue", "training", spec={"clusterQueue": "q"})
         put(api, "priorityclasses", "scheduling.k8s.io/v1", "PriorityClass", "llmops-training", value=1000)
         yield api
 
 
+def monitor() -> dict[str, Any]:
+    (found,) = of_kind("staging", "PodMonitor")
+    return found
+
+
 def put(api: KubernetesApi, plural: str, version: str, kind: str, name: str, **fields: object) -> None:
-    space = "" if kind == "PriorityClass" else SPACE
+    space = "" if kind in ("PriorityClass", "GatewayClass") else SPACE
     metadata = {"name": name} | ({"namespace": space} if space else {})
     api.put(plural, {"apiVersion": version, "kind": kind, "metadata": metadata, **fields}, space)
 
@@ -75,7 +91,8 @@ def test_a_cluster_that_has_everything_was_called_ill(api: KubernetesApi, settin
     found = examined(settings)
     bad = [each for each in found.values() if each.verdict is not Health.OK]
     assert bad == []
-    assert {"kubernetes", "a job", "gpus v100", "queue training", "image", "rights of serving"} <= found.keys()
+    assert {"kubernetes", "a job", "gpus v100", "queue training", "rights of serving", "pod monitor"} <= found.keys()
+    assert {"image of jobs", "image of servers", "image of vLLM", "gateway class models"} <= found.keys()
 
 
 def test_looking_made_something(api: KubernetesApi, settings: Settings) -> None:
@@ -89,8 +106,12 @@ def test_looking_made_something(api: KubernetesApi, settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("plural", "name", "diagnosis"),
     [
-        ("secrets", "llmops-jobs", "secret llmops-jobs"),
-        ("serviceaccounts", "llmops-job", "account llmops-job"),
+        ("secrets", "llmops-jobs", "secret llm-staging/llmops-jobs"),
+        ("secrets", "registry", "secret llm-staging/registry"),
+        ("serviceaccounts", "llmops-job", "account llm-staging/llmops-job"),
+        ("serviceaccounts", "model-server", "account llm-staging/model-server"),
+        ("priorityclasses", "llmops-serving", "priority llmops-serving"),
+        ("gatewayclasses", "models", "gateway class models"),
         ("localqueues", "training", "queue training"),
         ("priorityclasses", "llmops-training", "priority llmops-training"),
         ("gateways", "models", "gateway models"),
@@ -104,11 +125,14 @@ def test_something_missing_was_called_there(
     assert found.verdict is Health.FAILED and found.mend
 
 
+HIDDEN = ("secret llm-staging/llmops-jobs", "gpus", "image of jobs", "image of servers")
+
+
 def test_a_place_that_is_not_shown_was_called_empty(api: KubernetesApi, settings: Settings) -> None:
     api.faults.refuse(403, verb="get", resource="secrets", times=None)
     api.faults.refuse(403, verb="list", resource="nodes", times=None)
     found = examined(settings)
-    assert {found[name].verdict for name in ("secret llmops-jobs", "gpus", "image")} == {Health.UNKNOWN}
+    assert {found[name].verdict for name in HIDDEN} == {Health.UNKNOWN}
 
 
 def test_a_right_that_is_missing_was_called_given(api: KubernetesApi, settings: Settings) -> None:
@@ -152,8 +176,37 @@ def test_no_cluster_at_all_was_called_well(
 def test_a_prometheus_that_does_not_answer_was_called_well(
     api: KubernetesApi, settings: Settings, prometheus: PlayedPrometheus
 ) -> None:
-    assert examined(settings)["prometheus"].found.endswith("reads 0 model servers")
+    assert examined(settings)["prometheus"].found.endswith("reads 0 of 0 model servers")
     prometheus.status = 503
     assert examined(settings)["prometheus"].verdict is Health.UNKNOWN
     prometheus.status = 401
     assert examined(settings)["prometheus"].verdict is Health.FAILED
+
+
+def test_an_image_of_servers_that_nobody_pushed_was_called_there(api: KubernetesApi, settings: Settings) -> None:
+    other = settings.serving.model_copy(update={"image": settings.serving.image.replace("0.1.0", "0.2.0")})
+    found = examined(settings.model_copy(update={"serving": other}))
+    assert found["image of servers"].verdict is Health.FAILED and found["image of servers"].mend
+    assert found["image of jobs"].verdict is Health.OK
+
+
+def test_servers_that_nobody_counts_were_called_counted(api: KubernetesApi, settings: Settings) -> None:
+    ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    labels = dict(part.split("=") for part in SELECTOR.split(","))
+    spec = {"containers": [{"name": "front", "image": "code"}]}
+    pod = {"name": "atlas-qa-1", "namespace": SPACE, "labels": labels}
+    api.put("pods", {"apiVersion": "v1", "kind": "Pod", "metadata": pod, "spec": spec, "status": ready}, SPACE)
+    found = examined(settings)["prometheus"]
+    assert found.verdict is Health.FAILED and "0 of 1" in found.found and found.mend
+
+
+def test_a_cluster_without_pod_monitors_was_called_counted(api: KubernetesApi, settings: Settings) -> None:
+    api.faults.refuse(404, verb="list", resource="podmonitors", times=None)
+    assert examined(settings)["pod monitor"].verdict is Health.UNKNOWN
+
+
+def test_a_gateway_that_nobody_serves_was_called_there(api: KubernetesApi, settings: Settings) -> None:
+    put(api, "gateways", kinds.GATEWAYS.api_version, "Gateway", "idle", spec=GATEWAY, status={})
+    idle = settings.serving.model_copy(update={"gateway": settings.serving.gateway.model_copy(update={"name": "idle"})})
+    found = examined(settings.model_copy(update={"serving": idle}))["gateway idle"]
+    assert found.verdict is Health.FAILED and "nobody serves it" in found.found

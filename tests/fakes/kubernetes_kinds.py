@@ -85,9 +85,22 @@ BUILT_IN = (
 
 HTTP_ROUTES = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute", True, True, True)
 GATEWAYS = Kind("gateway.networking.k8s.io", "v1", "gateways", "Gateway", True, True, True)
+GATEWAY_CLASSES = Kind("gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass", False, True, True)
+POD_MONITORS = Kind("monitoring.coreos.com", "v1", "podmonitors", "PodMonitor", True, False, True)
 TRAIN_JOBS = Kind("trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob", True, True, True)
+TRAINING_RUNTIMES = Kind("trainer.kubeflow.org", "v1alpha1", "trainingruntimes", "TrainingRuntime", True, False, True)
 WORKLOADS = Kind("kueue.x-k8s.io", "v1beta1", "workloads", "Workload", True, True, True)
 LOCAL_QUEUES = Kind("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue", True, True, True)
 CLUSTER_QUEUES = Kind("kueue.x-k8s.io", "v1beta1", "clusterqueues", "ClusterQueue", False, True, True)
 
-CUSTOM = (HTTP_ROUTES, GATEWAYS, TRAIN_JOBS, WORKLOADS, LOCAL_QUEUES, CLUSTER_QUEUES)
+CUSTOM = (
+    HTTP_ROUTES,
+    GATEWAYS,
+    TRAIN_JOBS,
+    TRAINING_RUNTIMES,
+    WORKLOADS,
+    LOCAL_QUEUES,
+    CLUSTER_QUEUES,
+    GATEWAY_CLASSES,
+    POD_MONITORS,
+)
