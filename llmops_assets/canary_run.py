@@ -5,50 +5,25 @@ decision down and then puts its weight in force. A process that dies between any
 ledger and goes on; the weight in force is set again from the decision, so nothing is lost or done twice.
 """
 
-import dataclasses
 import json
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
+from llmops_assets.canary_arms import Arm, Arms, Reading, arm_in
 from llmops_assets.deploying import deploy, deployment_named, public_url, route, serving_now
 from llmops_assets.questions import held_out
 from llmops_assets.step import Step
-from llmops_core.canary import Action, ArmCounts, CanaryPolicy, CanaryState, Decision, advance, begin
+from llmops_core.canary import Action, CanaryPolicy, CanaryState, Decision, Stage, advance, begin
 from llmops_core.errors import GateRefused, IntegrityError, TransientError
 from llmops_core.facts import Fact, latest
 from llmops_core.routing import Deployment
 from llmops_core.serving_settings import LocalServingPlace
-from llmops_core.traffic_counts import TrafficCounts
 from llmops_core.verdict import Finding, Verdict
 from resources.load import PacedLoad
 from resources.wiring import Platform
 
 ENDED = {Action.PROMOTE: "passed", Action.ROLL_BACK: "failed"}
-
-
-@dataclass
-class Arm:
-    """One deployment's traffic since the canary began, whatever restarts of the gateway reset its counters.
-
-    `last` is None for a deployment that the counters do not know yet: it had no request.
-    """
-
-    deployment: Deployment
-    last: TrafficCounts | None
-    counts: ArmCounts = field(default_factory=ArmCounts)
-
-    def add(self, now: TrafficCounts | None, limit_seconds: float) -> None:
-        if now is None:
-            return
-        new = now if self.last is None else now.minus(self.last)
-        self.last = now
-        self.counts = ArmCounts(
-            requests=self.counts.requests + new.requests,
-            failures=self.counts.failures + new.failures,
-            slow=self.counts.slow + max(new.slow(limit_seconds), new.failures),
-        )
 
 
 def run_canary(step: Step) -> Fact:
@@ -60,8 +35,8 @@ def run_canary(step: Step) -> Fact:
         return step.record(proven.body["digest"], {name: proven.body[name] for name in ("deployment", "reason")})
     baseline = _baseline(step, candidate)
     settings = step.release.inputs.production.canary
-    with _traffic(step):
-        ticks, decision = _ticks(step, candidate, baseline)
+    with _traffic(step) as load:
+        ticks, decision = _ticks(step, candidate, baseline, load)
     reason = decision.reason
     if decision.action is Action.ROLL_BACK:
         reason = "; ".join([reason, *_restore(step, candidate, baseline)])
@@ -85,14 +60,21 @@ def run_canary(step: Step) -> Fact:
     return fact
 
 
-def _ticks(step: Step, candidate: Deployment, baseline: Deployment | None) -> tuple[list[dict[str, Any]], Decision]:
+def _ticks(
+    step: Step, candidate: Deployment, baseline: Deployment | None, load: PacedLoad | None
+) -> tuple[list[dict[str, Any]], Decision]:
     """Every tick of this canary, those of a run that died included, and the decision that ended it."""
     settings, policy = step.release.inputs.production.canary, _policy(step)
-    ticks = _begun(step, candidate)
+    deployments = [candidate, *([baseline] if baseline is not None else [])]
+    start, ticks = _begun(step, candidate)
     resumed = ticks[-1] if ticks else None
-    state = CanaryState.model_validate(resumed["state"]) if resumed else begin(policy, time.time(), _demanded(step))
-    before = step.platform.metrics.counts()  # what was answered before the canary is not its evidence
-    arms = [_arm(deployment, resumed, before) for deployment in (candidate, baseline) if deployment is not None]
+    if start is None:
+        start = _start(step, deployments, settings.latency_limit_seconds)
+    state = begin(policy, start["began_seconds"], _demanded(step))
+    state = CanaryState.model_validate(resumed["state"]) if resumed else state
+    known = (resumed or start)["arms"]
+    found = [arm_in(known, deployment) for deployment in deployments]
+    arms = Arms(step.platform, found, start["counted_since"], settings.latency_limit_seconds)
     weight = state.weight_percent(policy)
     began = len(step.platform.ledger.facts())
     while True:
@@ -100,11 +82,8 @@ def _ticks(step: Step, candidate: Deployment, baseline: Deployment | None) -> tu
         if not resumed:
             time.sleep(settings.tick_seconds)
         resumed = None
-        measured = _measure(step, arms, settings.latency_limit_seconds)
-        counts = [arm.counts for arm in arms]
-        other = counts[1] if measured and len(counts) > 1 else None
-        state, decision = advance(policy, state, counts[0], other, time.time(), _served(step, candidate))
-        tick = _tick(state, decision, arms)
+        state, decision, reading = _judged(step, policy, state, arms, load)
+        tick = _tick(state, decision, arms, reading)
         ticks.append(tick)
         step.platform.ledger.append(
             "ticked", model=step.release.model, subject="canary", fingerprint=step.fingerprint, body=tick
@@ -113,6 +92,33 @@ def _ticks(step: Step, candidate: Deployment, baseline: Deployment | None) -> tu
         weight = decision.weight_percent
         if decision.action in ENDED:
             return ticks, decision
+
+
+def _judged(
+    step: Step, policy: CanaryPolicy, state: CanaryState, arms: Arms, load: PacedLoad | None
+) -> tuple[CanaryState, Decision, Reading]:
+    """What this tick says. Harm is acted on as soon as it is seen. A step forward is judged again when every request of
+    our own has ended and all that was counted by then can be read: what is late may be what failed."""
+    after, decision, reading = _advanced(step, policy, state, arms)
+    if decision.action not in (Action.STEP, Action.PROMOTE) or state.stage is not Stage.RUNNING:
+        return after, decision, reading
+    if load is not None:
+        load.settle()
+    late: tuple[Finding, ...] = ()
+    try:
+        arms.settle()
+    except TransientError as error:
+        late = (Finding("counts", Verdict.ERROR, str(error)),)
+    return _advanced(step, policy, state, arms, *late)
+
+
+def _advanced(
+    step: Step, policy: CanaryPolicy, state: CanaryState, arms: Arms, *late: Finding
+) -> tuple[CanaryState, Decision, Reading]:
+    reading = arms.read()
+    findings = (*reading.findings, *late, *_served(step, arms.arms[0].deployment))
+    after, decision = advance(policy, state, reading.candidate, reading.baseline, time.time(), *findings)
+    return after, decision, reading
 
 
 def _policy(step: Step) -> CanaryPolicy:
@@ -203,48 +209,50 @@ def _silent_baseline(step: Step, baseline: Deployment) -> list[str]:
     return [f"{silent}: hold for a person: {_bring_back(step.release.model, now.body['revision'][:12])}"]
 
 
-def _measure(step: Step, arms: list[Arm], limit_seconds: float) -> bool:
-    """Adds what happened since the last tick; False (and nothing added) when the counters cannot be read."""
-    try:
-        now = step.platform.metrics.counts()
-    except TransientError as error:
-        step.context.log.warning(f"no counts this tick, so no progress: {error}")
-        return False
-    for arm in arms:
-        arm.add(now.get(arm.deployment.name), limit_seconds)
-    return True
-
-
-def _served(step: Step, candidate: Deployment) -> Finding | None:
+def _served(step: Step, candidate: Deployment) -> tuple[Finding, ...]:
     """Whether anybody answers for the candidate. Pods count their own requests: with none of them ready the gateway
     turns its share away, and no count says so. On one machine the gateway counts these too."""
     if isinstance(step.platform.settings.serving, LocalServingPlace):
-        return None
-    return step.platform.serving.health(candidate.name)
+        return ()
+    return (step.platform.serving.health(candidate.name),)
 
 
-def _arm(deployment: Deployment, resumed: dict[str, Any] | None, before: dict[str, TrafficCounts]) -> Arm:
-    known = (resumed or {}).get("arms", {}).get(deployment.name)
-    if known is None:
-        return Arm(deployment, before.get(deployment.name))
-    last = TrafficCounts.model_validate(known["last"]) if known["last"] else None
-    return Arm(deployment, last, ArmCounts(**known["counts"]))
-
-
-def _begun(step: Step, candidate: Deployment) -> list[dict[str, Any]]:
-    """The ticks of this candidate's canary if it has begun and not ended."""
+def _begun(step: Step, candidate: Deployment) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """(how this candidate's canary began, its ticks) if it has begun and not ended."""
+    start: dict[str, Any] | None = None
     ticks: list[dict[str, Any]] = []
     for fact in step.platform.ledger.facts(step.release.model):
-        ours = fact.subject == "canary" and fact.fingerprint == step.fingerprint
-        if ours and fact.kind == "ticked" and fact.body["candidate"] == candidate.name:
+        if fact.subject != "canary" or fact.fingerprint != step.fingerprint:
+            continue
+        if fact.kind == "produced":
+            start, ticks = None, []
+        elif fact.body.get("candidate") == candidate.name and fact.kind == "intended":
+            start = fact.body
+        elif fact.body.get("candidate") == candidate.name and fact.kind == "ticked":
             ticks.append(fact.body)
-        elif ours and fact.kind == "produced":
-            ticks.clear()
-    return ticks
+    return start, ticks
 
 
-def _tick(state: CanaryState, decision: Decision, arms: list[Arm]) -> dict[str, Any]:
-    candidate = arms[0]
+def _start(step: Step, deployments: list[Deployment], limit_seconds: float) -> dict[str, Any]:
+    """Writes down when this canary begins, before it moves any traffic: nothing that was answered before is evidence,
+    and all that is answered after it is, whatever process reads it. Raises TransientError when nobody can count."""
+    since = step.platform.metrics.now()
+    before = step.platform.metrics.counts(since)
+    arms = [Arm(deployment, before.get(deployment.name)) for deployment in deployments]
+    body = {
+        "candidate": deployments[0].name,
+        "began_seconds": time.time(),
+        "counted_since": since,
+        "arms": Arms(step.platform, arms, since, limit_seconds).as_dict(),
+    }
+    model, fingerprint = step.release.model, step.fingerprint
+    return step.platform.ledger.append(
+        "intended", model=model, subject="canary", fingerprint=fingerprint, body=body
+    ).body
+
+
+def _tick(state: CanaryState, decision: Decision, arms: Arms, reading: Reading) -> dict[str, Any]:
+    candidate = arms.arms[0]
     return {
         **decision.as_dict(),
         "candidate": candidate.deployment.name,
@@ -252,17 +260,12 @@ def _tick(state: CanaryState, decision: Decision, arms: list[Arm]) -> dict[str, 
         "requests": candidate.counts.requests,
         "failures": candidate.counts.failures,
         "state": state.model_dump(mode="json"),
-        "arms": {
-            arm.deployment.name: {
-                "last": arm.last.model_dump(mode="json") if arm.last else None,
-                "counts": dataclasses.asdict(arm.counts),
-            }
-            for arm in arms
-        },
+        "arms": arms.as_dict(),
+        "pods": reading.pods,
     }
 
 
-def _traffic(step: Step) -> AbstractContextManager[object]:
+def _traffic(step: Step) -> AbstractContextManager[PacedLoad | None]:
     """Requests of our own, labelled as such, where the environment asks for them; else only what users send."""
     per_second = step.release.inputs.production.canary.synthetic_requests_per_second
     if not per_second:

@@ -131,10 +131,10 @@ def advance(
     candidate: ArmCounts,
     baseline: ArmCounts | None,
     now_seconds: float,
-    served: Finding | None = None,
+    *others: Finding,
 ) -> tuple[CanaryState, Decision]:
-    """Judges one tick. `baseline` is None where its counts could not be read. `served` says whether the candidate has
-    a server at all; it is None where every request is counted, answered by one or not.
+    """Judges one tick. `baseline` is None where its counts could not be read. `others` are findings about the counts:
+    whether the candidate has a server at all where nobody counts what none answers, and whether all counts are there.
 
     Raises IntegrityError for another policy than the canary began with: the proof would be of something else.
     """
@@ -151,7 +151,7 @@ def advance(
     else:
         seen = _take_in(policy, state, candidate, baseline, now_seconds)
         findings = weigh(policy, _evidence(seen, baseline is not None))
-    findings = (*findings, served) if served is not None else findings
+    findings = (*findings, *others)
     ruling = Ruling.UNTRUSTED if lost else _rule(policy, state, findings, elapsed)
     if ruling is Ruling.TIME_OVER:
         told = f"{elapsed:.0f} s passed in this step without proof, and not enough evidence is not a pass"

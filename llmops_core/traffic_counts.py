@@ -45,7 +45,7 @@ class TrafficCounts(BaseModel):
         """What happened since `earlier`. If anything shrank, the gateway restarted, and all of `self` is since then."""
         if self.edges_seconds != earlier.edges_seconds:
             raise ValueError("counts over different edges cannot be subtracted")
-        if any(now < then for now, then in zip(self._all(), earlier._all(), strict=True)):
+        if not self.follows(earlier):
             return self
         return TrafficCounts(
             requests=self.requests - earlier.requests,
@@ -54,6 +54,10 @@ class TrafficCounts(BaseModel):
             edges_seconds=self.edges_seconds,
             faster=tuple(now - then for now, then in zip(self.faster, earlier.faster, strict=True)),
         )
+
+    def follows(self, earlier: "TrafficCounts") -> bool:
+        """Whether nothing shrank since `earlier`."""
+        return all(now >= then for now, then in zip(self._all(), earlier._all(), strict=True))
 
     def slow(self, threshold_seconds: float) -> int:
         """Requests without an answer in less than the threshold, which must be an edge: ValueError otherwise."""

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from llmops_core import serving_manifest as manifests
 from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
+from llmops_core.job_outcomes import condition_of
 from llmops_core.job_settings import GpuPool
 from llmops_core.routing import Deployment
 from llmops_core.server_state import Crash, crash_of, is_leaving, is_ready, lacks, replicas_told
@@ -101,6 +102,9 @@ class KubernetesServing(ServingEngine):
             return Finding("health", Verdict.ERROR, f"there is no deployment {name}")
         ready = (found.get("status") or {}).get("readyReplicas", 0)
         return Finding("health", Verdict.PASSED if ready else Verdict.FAILED, replicas_told(found))
+
+    def counted_in(self, name: str) -> frozenset[str]:
+        return frozenset(pod["metadata"]["name"] for pod in self._pods(name) if condition_of(pod, "Ready") is not None)
 
     def witness(self, name: str) -> str:
         """The Service leads to pods of the Deployment alone, and these are as planned; each hashed its weights."""

@@ -128,6 +128,12 @@ class PacedLoad:
     def samples(self) -> tuple[Sample, ...]:
         return tuple(self._sender.samples)
 
+    def settle(self) -> None:
+        """Returns when every request that is under way now has ended; new ones go on leaving."""
+        waited = self._sender.under_way.copy()
+        while waited & self._sender.under_way and self._thread.is_alive():
+            time.sleep(0.01)
+
     def __enter__(self) -> Self:
         return self.start()
 
@@ -165,6 +171,7 @@ class _Sender:
         self.headers = {"content-type": "application/json", **(headers or {})}
         self.timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self.samples: list[Sample] = []
+        self.under_way: set[object] = set()
 
     @asynccontextmanager
     async def session(self):
@@ -175,7 +182,8 @@ class _Sender:
 
     async def send(self, session: aiohttp.ClientSession, body: bytes) -> None:
         status = error = version = None
-        started = time.monotonic()
+        started, token = time.monotonic(), object()
+        self.under_way.add(token)
         try:
             async with session.post(self.url, data=body) as response:
                 status, version = response.status, response.headers.get(VERSION_HEADER)
@@ -184,6 +192,8 @@ class _Sender:
             error = "timeout"
         except aiohttp.ClientError as failure:
             error = type(failure).__name__
+        finally:
+            self.under_way.discard(token)
         self.samples.append(Sample(time.monotonic() - started, status, error, version))
 
 

@@ -11,7 +11,8 @@ import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import ClassVar
 
 from llmops_core.errors import IntegrityError, TransientError
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS, TrafficCounts
@@ -29,22 +30,39 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Metrics(ABC):
-    """Counts of requests for each deployment."""
+    """Counts of requests for each deployment. `begins_anew` says whether a restart of who counts loses what it had
+    counted; where it does not, counts that shrank are older ones, and no counts of now."""
+
+    begins_anew: ClassVar[bool] = True
 
     @abstractmethod
-    def counts(self) -> dict[str, TrafficCounts]:
+    def counts(self, since: float | None = None) -> dict[str, TrafficCounts]:
         """Cumulative counts by deployment name, of every request that ended before the call (on a cluster, before the
-        last scrape). A deployment that got no request, or that nothing is known of, is missing. Raises TransientError
-        when who counts does not answer."""
+        last scrape). What was counted before `since`, a moment of `now`, is left out where who counts remembers it; so
+        compare only answers for the same `since`. A deployment that got no request, or that nothing is known of, is
+        missing. Raises TransientError when who counts does not answer."""
+
+    def now(self) -> float:
+        """Seconds since 1970, by the clock of who counts."""
+        return time.time()
+
+    def scraped(self) -> frozenset[str]:
+        """The pods whose own counts are in `counts` now; none where one gateway counts for all."""
+        return frozenset()
+
+    def settle(self, pods: Collection[str]) -> None:  # noqa: B027 -- nothing to wait for where one gateway counts
+        """Returns when whatever these pods had counted at the call is in `counts`. Raises TransientError for a pod
+        whose counts do not come."""
 
 
 class EnvoyMetrics(Metrics):
     def __init__(self, port_base: int) -> None:
         self._url = f"http://{HOST}:{port_base + 3}/stats/prometheus?filter=^{STATISTIC_PREFIX}"
 
-    def counts(self) -> dict[str, TrafficCounts]:
-        """Envoy adds to counters at once but merges histograms when asked, for the next reader: read until the
-        histograms hold everything that the counters held at the first reading."""
+    def counts(self, since: float | None = None) -> dict[str, TrafficCounts]:
+        """Envoy knows nothing of moments: all since it started. It adds to counters at once but merges
+        histograms when asked, for the next reader: read until these hold what the counters held at the first reading.
+        """
         wanted = _ended(self._scrape(), "requests")
         deadline = time.monotonic() + SETTLE_LIMIT_SECONDS
         while True:

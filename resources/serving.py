@@ -66,6 +66,10 @@ class ServingEngine(ABC):
     def health(self, name: str) -> Finding:
         """PASSED if the server says that it can answer, FAILED if it does not, ERROR if there is no such deployment."""
 
+    def counted_in(self, name: str) -> frozenset[str] | None:
+        """The pods that serve now and count their own requests; None where a gateway counts those of all servers."""
+        return None
+
     @abstractmethod
     def witness(self, name: str) -> str:
         """What shows that a deployment's own server answers at its address, and with the weights of its plan. Raises

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Collection, Iterator
 
 import pytest
 
@@ -148,11 +149,11 @@ class _Flaky(Metrics):
     def __init__(self, real: Metrics, failing: range) -> None:
         self.real, self.failing, self.calls = real, failing, 0
 
-    def counts(self) -> dict[str, TrafficCounts]:
+    def counts(self, since: float | None = None) -> dict[str, TrafficCounts]:
         self.calls += 1
         if self.calls - 1 in self.failing:
             raise TransientError("the gateway's metrics do not answer")
-        return self.real.counts()
+        return self.real.counts(since)
 
 
 def test_a_candidate_was_promoted_though_nothing_could_be_measured(candidate: World) -> None:
@@ -177,6 +178,109 @@ def test_a_canary_began_though_nothing_could_be_measured(candidate: World) -> No
     with pytest.raises(TransientError):
         run_canary(step)
     assert _shares(candidate) == {FIRST: 100}
+
+
+class _InPods(_Flaky):
+    """Counts of pods, of which one is not scraped in the first `hidden` readings."""
+
+    begins_anew = False
+
+    def __init__(self, real: Metrics, hidden: int = 0) -> None:
+        super().__init__(real, range(0))
+        self.hidden, self.settled, self.asked = hidden, 0, set[float | None]()
+
+    def scraped(self) -> frozenset[str]:
+        self.hidden -= 1
+        return frozenset({"one", "two"} if self.hidden < 0 else {"one"})
+
+    def settle(self, pods: Collection[str]) -> None:
+        assert set(pods) == {"one", "two"}
+        self.settled += 1
+
+    def counts(self, since: float | None = None) -> dict[str, TrafficCounts]:
+        self.asked.add(since)
+        return super().counts(since)
+
+
+@pytest.fixture
+def in_pods(candidate: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(candidate.serving, "counted_in", lambda name: frozenset({"one", "two"}), raising=False)
+    yield candidate
+
+
+def test_a_pod_that_nobody_scrapes_was_taken_for_one_without_failures(in_pods: World) -> None:
+    in_pods.repository.commit_settings("canary", max_seconds_per_step=0.5)
+    _until_approved(in_pods)
+    step = in_pods.step("canary")
+    step.platform.__dict__["metrics"] = _InPods(step.platform.metrics, hidden=10**6)
+    fact = run_canary(step)
+    assert fact.body["verdict"] == "failed" and "two of tiny-production-v" in fact.body["reason"]
+    assert "is ready and not scraped: what it counts is unknown" in fact.body["reason"]
+    (pods,) = {tuple(told["scraped"]) for tick in _ticks(in_pods) for told in tick["pods"].values()}
+    assert pods == ("one",) and _shares(in_pods) == {FIRST: 100}
+
+
+def test_harm_that_is_seen_waited_for_a_pod_that_nobody_scrapes(in_pods: World) -> None:
+    in_pods.gateway.behaviours[SECOND] = Behaviour(status=503)
+    step = in_pods.step("canary")
+    step.platform.__dict__["metrics"] = _InPods(step.platform.metrics, hidden=10**6)
+    assert "failed" in run_canary(step).body["reason"] and _ticks(in_pods)[-1]["seconds"] < 30
+
+
+def test_a_pod_that_is_scraped_late_held_the_canary_for_ever(in_pods: World) -> None:
+    step = in_pods.step("canary")
+    metrics = step.platform.__dict__["metrics"] = _InPods(step.platform.metrics, hidden=4)
+    assert run_canary(step).body["verdict"] == "passed"
+    assert "all 4 pods are scraped" in _ticks(in_pods)[-1]["reason"] and len(metrics.asked) == 1
+
+
+def test_a_step_was_passed_on_counts_that_lacked_its_last_requests(
+    in_pods: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The candidate fails when all that is to be seen is that it answers well: the counts of that come later."""
+    step = in_pods.step("canary")
+    metrics = step.platform.__dict__["metrics"] = _InPods(step.platform.metrics)
+    settle = metrics.settle
+
+    def settled(pods: Collection[str]) -> None:
+        in_pods.gateway.behaviours[SECOND] = Behaviour(status=503)
+        while sum(status == 503 for outcomes in in_pods.gateway.outcomes.values() for status, _ in list(outcomes)) < 10:
+            time.sleep(0.01)
+        settle(pods)
+
+    monkeypatch.setattr(metrics, "settle", settled)
+    assert run_canary(step).body["verdict"] == "failed" and metrics.settled
+    assert _shares(in_pods) == {FIRST: 100}
+
+
+def test_counts_of_a_replica_that_lags_were_taken_for_a_restart(in_pods: World) -> None:
+    """Of two Prometheus behind one address, one is a scrape behind: what shrank is not all new."""
+    step = in_pods.step("canary")
+    metrics = step.platform.__dict__["metrics"] = _InPods(step.platform.metrics)
+    count, seen = metrics.counts, list[dict[str, TrafficCounts]]()
+
+    def counts(since: float | None = None) -> dict[str, TrafficCounts]:
+        seen.append(count(since))
+        return seen[-3] if len(seen) % 3 == 0 else seen[-1]
+
+    metrics.counts = counts  # type: ignore[method-assign]
+    assert run_canary(step).body["verdict"] == "passed"
+    asked = sum(len(outcomes) for name, outcomes in in_pods.gateway.outcomes.items() if name.startswith(SECOND))
+    assert _ticks(in_pods)[-1]["requests"] <= asked
+    assert any("older than those of the last tick" in tick["reason"] for tick in _ticks(in_pods))
+
+
+def test_a_canary_that_died_before_its_first_tick_lost_what_was_asked_since(
+    candidate: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canary_run, "advance", lambda *arguments: 1 / 0)
+    candidate.gateway.behaviours[SECOND] = Behaviour(status=503)
+    with pytest.raises(ZeroDivisionError):
+        run_canary(candidate.step("canary"))
+    monkeypatch.undo()
+    lost = sum(len(outcomes) for name, outcomes in candidate.gateway.outcomes.items() if name.startswith(SECOND))
+    run_canary(candidate.step("canary"))
+    assert lost and _ticks(candidate)[0]["requests"] >= lost
 
 
 def test_a_canary_gave_traffic_back_to_what_a_person_rolled_back(candidate: World) -> None:

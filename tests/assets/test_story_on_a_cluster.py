@@ -1,5 +1,8 @@
 """A release to production with the doors of a cluster: Deployments and HTTPRoutes on the stand-in of the API, requests
-through a played gateway and each pod's real front, a canary on what these counted. Training and engines are fakes."""
+through a played gateway and each pod's real front, a canary on what these counted. Training and engines are fakes.
+
+Every look at the platform is from a pod of its own, with an empty disk: what pods share are the origin of the
+repository, a bucket, the databases and the platform's key."""
 
 import json
 import threading
@@ -10,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+import boto3
 import pytest
 import yaml
 
@@ -20,12 +24,15 @@ from llmops_assets.operations.rollback import roll_back
 from llmops_core.serving_settings import LocalServingPlace
 from llmops_core.verdict import Finding, Verdict
 from resources.httproute_gateway import HttpRouteGateway
+from resources.ledger import SqlLedger
 from resources.prometheus_metrics import PrometheusMetrics
 from resources.wiring import Platform, build_platform
 from tests.contracts.test_serving_contract import plan
 from tests.fakes.git_with_data import ANSWERS, made_repository
 from tests.fakes.people import GRACE, demand_people, signed
-from tests.fakes.platform_doors import UNTIL_APPROVAL, World, opened
+from tests.fakes.platform_doors import UNTIL_APPROVAL, opened
+from tests.fakes.pods import SIGNERS, PodWorld, remote_in, settings_for_pods, signers_of
+from tests.fakes.s3_servers import CREDENTIALS, moto_server
 from tests.fakes.serving import FakeServing
 from tests.fakes.serving_clusters import NAMESPACE, ServingCluster, place_of, serving_cluster
 
@@ -65,15 +72,16 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class ClusterWorld(World):
+class ClusterWorld(PodWorld):
     def __init__(self, root: Path, cluster: ServingCluster) -> None:
-        super().__init__(root, SimpleNamespace(port=8600, gateway=None))  # type: ignore[arg-type]
+        super().__init__(root, SimpleNamespace(port=8600, gateway=None))
         self.cluster = cluster
 
     def doors(self) -> Platform:
-        platform = build_platform(self.home)
+        platform = build_platform(self.pod())
         place = self.cluster.place
         platform.__dict__.update(
+            ledger=SqlLedger(f"sqlite:///{self.root / 'ledger.db'}"),
             serving=self.cluster.serving(),
             gateway=HttpRouteGateway(place, self.cluster.client()),
             metrics=PrometheusMetrics(place.prometheus, NAMESPACE),
@@ -90,20 +98,27 @@ class ClusterWorld(World):
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterWorld]:
-    with serving_cluster() as cluster:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with serving_cluster() as cluster, moto_server() as store:
+        boto3.client("s3", endpoint_url=store).create_bucket(Bucket="llmops")
         engine = Engine()
         cluster.engine = ("127.0.0.1", engine.server_address[1])
         repository = made_repository(tmp_path / "repository")
         made = ClusterWorld(tmp_path, cluster)
         demand_people(made)
-        place = cluster.place.model_dump(mode="json", exclude_none=True)
-        file = tmp_path / "repository" / "config" / "local.yaml"
-        settings = yaml.safe_load(file.read_text()) | {"serving": place}
-        settings["allowed_endpoints"] = [urlsplit(cluster.played.url).netloc, urlsplit(cluster.prometheus.url).netloc]
-        repository.commit({"config/local.yaml": yaml.safe_dump(settings)}, "serve on the cluster")
+        files = {"config/local.yaml": yaml.safe_dump(settings_of(made, store)), SIGNERS: signers_of(made)}
+        repository.commit({**files, ".dvc/config": remote_in(repository)}, "serve on the cluster")
         yield opened(made, monkeypatch)
         engine.shutdown()
         engine.server_close()
+
+
+def settings_of(world: ClusterWorld, store: str) -> dict[str, Any]:
+    settings = settings_for_pods(world, store)
+    settings["serving"] = world.cluster.place.model_dump(mode="json", exclude_none=True)
+    addresses = (world.cluster.played.url, world.cluster.prometheus.url, store)
+    return {**settings, "allowed_endpoints": [urlsplit(address).netloc for address in addresses]}
 
 
 @pytest.mark.slow  # two releases, with real proxies in front of every server
@@ -142,13 +157,13 @@ def test_a_candidate_whose_pods_are_gone_was_judged_by_its_counts_alone() -> Non
     candidate = serving.deploy(plan("tiny-production-v2"))
     serving.broken.add(candidate.name)
 
-    def asked(place: Any) -> Finding | None:
+    def asked(place: Any) -> tuple[Finding, ...]:
         doors = SimpleNamespace(settings=SimpleNamespace(serving=place), serving=serving)
         return _served(SimpleNamespace(platform=doors), candidate)  # type: ignore[arg-type]
 
-    found = asked(place_of("https://models.example.com", "https://prometheus.example.com"))
-    assert found is not None and found.verdict is Verdict.FAILED
-    assert asked(LocalServingPlace(kind="local")) is None
+    (found,) = asked(place_of("https://models.example.com", "https://prometheus.example.com"))
+    assert found.verdict is Verdict.FAILED
+    assert asked(LocalServingPlace(kind="local")) == ()
 
 
 def _refuse_what_finds_no_node(world: ClusterWorld) -> None:

@@ -129,7 +129,11 @@ def serving_cluster() -> Iterator[ServingCluster]:
         api.create_namespace(NAMESPACE)
         cluster: ServingCluster
         played = PlayedGateway(api.client(), NAMESPACE)
-        prometheus = PlayedPrometheus(NAMESPACE, lambda: cluster.pages())
+        prometheus = PlayedPrometheus(
+            NAMESPACE,
+            lambda: cluster.pages(),
+            lambda: [pod["metadata"]["name"] for pod in api.objects("pods", NAMESPACE)] or ["pod"],
+        )
         cluster = ServingCluster(api, played, prometheus)
         try:
             yield cluster

@@ -56,7 +56,7 @@ class FakeMetrics(Metrics):
     def __init__(self, gateway: FakeGateway) -> None:
         self._gateway = gateway
 
-    def counts(self) -> dict[str, TrafficCounts]:
+    def counts(self, since: float | None = None) -> dict[str, TrafficCounts]:
         return {name: _counts(outcomes) for name, outcomes in self._gateway.outcomes.items() if outcomes}
 
 

@@ -1,5 +1,6 @@
 """Counts by way of Prometheus: what is missing says nothing, and pods that come and go take nothing with them."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -22,7 +23,8 @@ class Pages:
     """Pods' pages, as Prometheus has them: one histogram for each pod, code and flags."""
 
     def __init__(self) -> None:
-        self.alive = 1
+        self.alive = ["a", "b"]
+        self.at: float | None = None
         self.prometheus = PlayedPrometheus(NAMESPACE, lambda: [])
         self.prometheus.scrape = lambda: self.alive  # type: ignore[method-assign]
 
@@ -33,18 +35,13 @@ class Pages:
             self._put("bucket", labels | {"le": f"{bucket_milliseconds(edge):g}"}, faster if edge >= 0.5 else 0)
         self._put("bucket", labels | {"le": "+Inf"}, all_of)
 
-    def forget(self, boot: str) -> None:
-        """More than a day after the pod went."""
-        known = self.prometheus.known
-        self.prometheus.known = {key: one for key, one in known.items() if one.labels["boot"] != boot}
-
     def _put(self, part: str, labels: dict[str, str], value: int) -> None:
         name = f"{PREFIX}duration_{part}"
-        self.prometheus.known[name, *sorted(labels.items())] = Sample(name, labels, value)
+        self.prometheus.keep(Sample(name, labels, value), self.at)
 
     def metrics(self, **more: object) -> PrometheusMetrics:
         server = PrometheusServer.model_construct(url=self.prometheus.url, token=None)
-        return PrometheusMetrics(server.model_copy(update=more), NAMESPACE, 0)
+        return PrometheusMetrics(server.model_copy(update=more), NAMESPACE, 0, 0.3)
 
 
 @pytest.fixture
@@ -64,21 +61,61 @@ def test_pods_of_one_deployment_were_not_summed(pages: Pages) -> None:
 
 
 def test_a_pod_that_went_took_its_failures_with_it(pages: Pages) -> None:
-    pages.pod("a", "503", all_of=4)
+    """And what it, or another, had counted before: more than a day ago, or by a start of the proxy that is over."""
+    now = time.time()
+    pages.at = now - 3 * 86400
+    pages.pod("old", "503", all_of=70)
+    pages.at = now - 2 * 86400 - 10
+    pages.pod("a", "503", all_of=30)
     pages.pod("b", faster=5, all_of=5)
+    since = now - 2 * 86400
+    pages.at = since + 60
+    pages.pod("a", "503", all_of=34)
+    pages.at = now - 1
+    pages.pod("b", faster=6, all_of=7)
+    pages.pod("b again", faster=1, all_of=1)
+    for asked in (pages.metrics(), pages.metrics()):  # whatever process
+        counts = asked.counts(since)[NAME]
+        assert (counts.requests, counts.failures, counts.slow(0.5)) == (7, 4, 5)
+
+
+def test_what_was_answered_before_was_evidence(pages: Pages) -> None:
+    pages.at = time.time() - 100
+    pages.pod("a", "503", all_of=30)
     metrics = pages.metrics()
-    before = metrics.counts()[NAME]
-    pages.forget("a")
-    pages.pod("c", faster=1, all_of=1)
-    since = metrics.counts()[NAME].minus(before)
-    assert (since.requests, since.failures) == (1, 0), "the sum shrank: everything was counted again"
+    assert metrics.counts(metrics.now()) == {} and metrics.counts()[NAME].requests == 30
+
+
+def test_a_start_that_a_changed_monitor_labels_anew_was_counted_twice(pages: Pages) -> None:
+    pages.pod("a", "503", all_of=4)
+    for key, ((_, sample),) in list(pages.prometheus.known.items()):
+        again = Sample(sample.name, {**sample.labels, "job": "another"}, sample.value + 1)
+        pages.prometheus.keep(again)
+        assert key != (sample.name, *sorted(again.labels.items()))
+    assert pages.metrics().counts()[NAME].requests == 5
+
+
+def test_a_pod_whose_scrape_fails_was_called_scraped(pages: Pages) -> None:
+    assert pages.metrics().scraped() == {"a", "b"}
+    pages.alive = ["a"]
+    assert pages.metrics().scraped() == {"a"}
+    with pytest.raises(TransientError, match="does not scrape b"):
+        pages.metrics().settle({"a", "b"})
+
+
+def test_counts_were_called_settled_before_two_scrapes_more(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resources.prometheus_metrics.PAUSE_SECONDS", 0.001)
+    scrapes: list[float] = []
+    pages.prometheus.scrape = lambda: scrapes.append(time.time()) or ["a"]  # type: ignore[method-assign]
+    pages.metrics().settle({"a"})
+    assert len(scrapes) >= 3
 
 
 def test_servers_that_nobody_scrapes_were_called_quiet(pages: Pages) -> None:
-    pages.alive = 0
+    pages.alive = []
     with pytest.raises(TransientError, match=r"scrapes no model server in llm, so nothing is known"):
         pages.metrics().counts()
-    pages.alive = 1
+    pages.alive = ["a"]
     assert pages.metrics().counts() == {}
 
 
