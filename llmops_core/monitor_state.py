@@ -13,7 +13,7 @@ Manifest = Mapping[str, Any]
 
 NAME = "prometheus"
 PICK = "let it read every PodMonitor of the namespace (podMonitorSelectorNilUsesHelmValues=false): docs/kubernetes.md"
-MAKE = "apply deploy/kubernetes/components/monitoring, or let your Prometheus read the port http of these pods"
+MAKE = "apply deploy/kubernetes/components/monitoring/workloads, or let your Prometheus read the port http of these pods"
 
 
 def judge_scrapes(address: str, scraped: int, running: int) -> Diagnosis:

@@ -138,6 +138,22 @@ class PodMonitor(Strict):
     pod_metrics_endpoints: list[Endpoint] = Field(min_length=1)
 
 
+class Relabeling(Strict):
+    source_labels: list[str]
+    regex: str
+    replacement: str
+    target_label: str
+
+
+class ServiceEndpoint(Endpoint):
+    relabelings: list[Relabeling] = []
+
+
+class ServiceMonitor(Strict):
+    selector: LabelSelector
+    endpoints: list[ServiceEndpoint] = Field(min_length=1)
+
+
 class StoreRef(Strict):
     kind: Literal["ClusterSecretStore"]
     name: str
@@ -215,6 +231,7 @@ KINDS: dict[tuple[str, str], type[Strict]] = {
     ("gateway.networking.k8s.io/v1", "Gateway"): Gateway,
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): HttpRoute,
     ("monitoring.coreos.com/v1", "PodMonitor"): PodMonitor,
+    ("monitoring.coreos.com/v1", "ServiceMonitor"): ServiceMonitor,
     ("external-secrets.io/v1", "ExternalSecret"): ExternalSecret,
     ("kueue.x-k8s.io/v1beta2", "ResourceFlavor"): ResourceFlavor,
     ("kueue.x-k8s.io/v1beta2", "ClusterQueue"): ClusterQueue,
