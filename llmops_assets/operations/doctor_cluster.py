@@ -92,11 +92,22 @@ def _trial(view: ClusterView, jobs: ClusterJobsPlace) -> Examined:
 
 
 def _queue(view: ClusterView, namespace: str, queue: str) -> Examined:
-    version = view.kinds("kueue.x-k8s.io").get("LocalQueue")
+    version, name = view.kinds("kueue.x-k8s.io").get("LocalQueue"), f"queue {queue}"
     if version is None:
-        yield Diagnosis(f"queue {queue}", Health.UNKNOWN, "the cluster has no Kueue", "see kind LocalQueue above")
+        yield Diagnosis(name, Health.UNKNOWN, "the cluster has no Kueue", "see kind LocalQueue above")
         return
-    yield from there(view, Wanted(f"queue {queue}", f"/apis/{version}/namespaces/{namespace}/localqueues/{queue}"))
+    path = f"/apis/{version}/namespaces/{namespace}/localqueues/{queue}"
+    found = view.read(path)
+    if found is None:
+        yield from there(view, Wanted(name, path))
+        return
+    conditions = (found.get("status") or {}).get("conditions") or []
+    shut = [each for each in conditions if each["type"] == "Active" and each["status"] == "False"]
+    if shut:
+        mend = "see its ClusterQueue: kubectl describe clusterqueues"
+        yield Diagnosis(name, Health.FAILED, f"it admits nothing: {shut[0].get('message', '')}", mend)
+    else:
+        yield Diagnosis(name, Health.OK, "it is there")
 
 
 def _gpus(view: ClusterView, jobs: ClusterJobsPlace) -> Examined:

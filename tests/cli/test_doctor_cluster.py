@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +21,8 @@ from tests.fakes.played_prometheus import PlayedPrometheus
 from tests.fakes.ports import free_port
 
 SPACE = "llm-staging"
-VLLM = "vllm/vllm-openai:v0.11.0"
+TEXT = (ROOT / "config" / "staging.yaml").read_text()
+IMAGES = re.findall(r"image: ([^/\s]+)/(\S+)$", TEXT, re.MULTILINE)
 CLASS = {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"}
 ACCEPTED = {"conditions": [{"type": "Accepted", "status": "True"}]}
 GATEWAY = one("staging", "Gateway", "models")["spec"]
@@ -30,7 +32,7 @@ LABEL = {"nvidia.com/gpu.product": "Tesla-V100-SXM2-32GB"}
 
 @pytest.fixture
 def registry() -> Iterator[str]:
-    with image_registry(free_port(), {"llmops/training:0.1.0", "llmops/code:0.1.0", VLLM}, "robot:secret") as host:
+    with image_registry(free_port(), {name for _, name in IMAGES}, "robot:secret") as host:
         yield host
 
 
@@ -43,8 +45,9 @@ def prometheus() -> Iterator[PlayedPrometheus]:
 
 @pytest.fixture
 def settings(registry: str, prometheus: PlayedPrometheus) -> Settings:
-    text = (ROOT / "config" / "staging.yaml").read_text().replace("registry.llmops.example.com", registry)
-    text = text.replace(f"docker.io/{VLLM}", f"{registry}/{VLLM}")
+    text = TEXT
+    for host, _ in IMAGES:
+        text = text.replace(f"image: {host}/", f"image: {registry}/")
     there = prometheus.url.removeprefix("http://")
     text = text.replace("prometheus-operated.monitoring.svc.cluster.local:9090", there)
     return load_settings(text.encode(), "config/staging.yaml")
@@ -210,3 +213,12 @@ def test_a_gateway_that_nobody_serves_was_called_there(api: KubernetesApi, setti
     idle = settings.serving.model_copy(update={"gateway": settings.serving.gateway.model_copy(update={"name": "idle"})})
     found = examined(settings.model_copy(update={"serving": idle}))["gateway idle"]
     assert found.verdict is Health.FAILED and "nobody serves it" in found.found
+
+
+def test_a_queue_that_admits_nothing_was_called_ready(api: KubernetesApi, settings: Settings) -> None:
+    why = {"type": "Active", "status": "False", "message": "Can't submit new workloads to clusterQueue"}
+    version = kinds.LOCAL_QUEUES.api_version
+    put(api, "localqueues", version, "LocalQueue", "shut", spec={"clusterQueue": "q"}, status={"conditions": [why]})
+    jobs = settings.jobs.model_copy(update={"queue": "shut"})
+    found = examined(settings.model_copy(update={"jobs": jobs}))["queue shut"]
+    assert found.verdict is Health.FAILED and "clusterQueue" in found.found
