@@ -68,6 +68,7 @@ def rights_of_jobs(place: ClusterJobsPlace) -> list[Right]:
     if place.workload == "train_job":
         verbs = ("create", "get", "list", "watch", "patch", "delete")
         kinds.append(("trainer.kubeflow.org", "trainjobs", "", verbs))
+        kinds.append(("trainer.kubeflow.org", "trainingruntimes", "", ("create", "get")))
     return [Right(verb, group, name, below) for group, name, below, verbs in kinds for verb in verbs]
 
 

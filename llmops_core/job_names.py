@@ -2,7 +2,8 @@
 
 A job is known by what it computes (`JobIdentity`); every try of it is an attempt with a number. The name holds both, so
 that a second worker that asks for the same attempt meets "already exists" and attaches instead of starting another.
-Names become labels, host names and parts of pods' names, which are longer, so they stay below 53 characters.
+Names become labels, host names and parts of pods' names, which are longer: a TrainJob's is refused unless
+`<name>-node-0-10-abcde` has at most 63 characters.
 """
 
 import re
@@ -12,14 +13,13 @@ from typing import Any
 
 from llmops_core.fingerprint import digest_of
 
-NAME_LENGTH = 52
+NAME_LENGTH = 47
 MANAGER = "llmops-assets"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_DOMAIN = "llmops.dev"
 NAME_LABEL = f"{LABEL_DOMAIN}/job"
 RUN_LABEL = f"{LABEL_DOMAIN}/run"
 FINGERPRINT_ANNOTATION = f"{LABEL_DOMAIN}/fingerprint"
-SECRETS = "/run/secrets/llmops"  # a folder in a TrainJob's pods, which cannot be given variables from a secret
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 
 _FINGERPRINT_DIGITS = 12
@@ -48,7 +48,7 @@ def identify(model: str, stage: str, recipe: str, stage_fingerprint: str, order:
 
 
 def job_name(identity: JobIdentity, attempt: int) -> str:
-    """A DNS-1035 label of at most 52 characters. Whatever had to be cut is told apart by a hash of the whole."""
+    """A DNS-1035 label of at most 47 characters. Whatever had to be cut is told apart by a hash of the whole."""
     number = f"-a{attempt}"
     work = f"-{identity.fingerprint[:_FINGERPRINT_DIGITS]}-"
     room = NAME_LENGTH - len("llmops-") - len(work) - len(number)

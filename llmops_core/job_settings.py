@@ -87,10 +87,8 @@ class ClusterJobsPlace(Strict):
         default=None, description="Service account of the pods; they get no token of it."
     )
     workload: Literal["job", "train_job"] = Field(
-        default="job", description="A batch/v1 Job, or a Kubeflow TrainJob where the cluster has its controller."
-    )
-    runtime: ObjectName | None = Field(
-        default=None, description="The ClusterTrainingRuntime of TrainJobs; only with workload train_job."
+        default="job",
+        description="What trains on GPUs: a batch/v1 Job, or a Kubeflow TrainJob where the cluster has its controller.",
     )
     queue: ObjectName | None = Field(default=None, description="The Kueue queue that admits the jobs, if there is one.")
     priority_class: ObjectName | None = Field(default=None, description="Priority class of the pods.")
@@ -135,11 +133,6 @@ def _violations(place: ClusterJobsPlace) -> Iterator[Violation]:
         before, size = place.memory_ladder_gb[index - 1 : index + 1]
         if size <= before:
             yield Violation(("memory_ladder_gb", index), size, f"more than {before}", "the sizes must rise")
-    if place.workload == "train_job" and place.runtime is None:
-        yield Violation(("runtime",), None, "a ClusterTrainingRuntime, such as torch-distributed", "name it")
-    if place.workload == "job" and place.runtime is not None:
-        message = "only a TrainJob has a runtime; remove it"
-        yield Violation(("runtime",), place.runtime, "no such field with workload job", message)
 
 
 JobsPlace = Annotated[LocalJobsPlace | ClusterJobsPlace, Field(discriminator="kind")]

@@ -17,7 +17,8 @@ from typing import Any
 
 from llmops_core.engine_commands import ENGINE_PORT, WEIGHTS, WORK, command_of, environment_of
 from llmops_core.fingerprint import canonical_json, digest_of
-from llmops_core.job_manifest import USER, hardened, pool_of, quantity, toleration_of
+from llmops_core.gpu_needs import pool_of
+from llmops_core.job_manifest import USER, hardened, quantity, toleration_of
 from llmops_core.job_names import LABEL_DOMAIN, MANAGED_BY, label_value
 from llmops_core.job_settings import GpuPool
 from llmops_core.names import kubernetes_name

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from llmops_core.job_manifest import Attempt, nodes_of
+from llmops_core.job_manifest import Attempt, spread_of
 from llmops_core.job_names import NAME_LABEL
 from llmops_core.job_outcomes import (
     End,
@@ -41,7 +41,7 @@ class AttemptWatch:
         place: ClusterJobsPlace,
     ) -> None:
         self._api, self._kind, self._watch, self._records = api, kind, watch, records
-        self._attempt, self._place, self._nodes = attempt, place, nodes_of(attempt.needs, place)
+        self._attempt, self._place, self._nodes = attempt, place, spread_of(attempt.needs, place).nodes
         self._earlier: set[str] = set()  # pods of before a suspension
         self._since: dict[str, float] = {}
         self._told = self._news = ""

@@ -22,7 +22,6 @@ from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_
 
 from llmops_core.errors import InputError, LlmopsError
 from llmops_core.exit_codes import ENVIRONMENT_LACKS, KILLED, SIGNALS_FROM, exit_code_of
-from llmops_core.job_names import SECRETS
 from resources.job_relay import Relay
 from resources.job_transport import INPUT, OUTPUT, JobRecords, JobStore
 from resources.object_store import NamedPlace
@@ -103,8 +102,7 @@ def _launcher(intent: Mapping[str, Any], environ: Mapping[str, str]) -> list[str
 def _environment(
     environ: Mapping[str, str], order: Order, records: JobRecords, intent: Mapping[str, Any], work: Path
 ) -> dict[str, str]:
-    """The pod's own, secrets that came as files, and what tells the recipe of Pipes and checkpoints."""
-    secrets = {path.name: path.read_text().strip() for path in sorted(Path(SECRETS).glob("*/[A-Z]*"))}
+    """The pod's own, and what tells the recipe of Pipes and checkpoints."""
     told = {
         **{"PYTHONPATH": str(work / "code"), "TMPDIR": environ.get("TMPDIR", str(work / "home"))},
         **{"LLMOPS_CHECKPOINTS": records.checkpoints},
@@ -114,7 +112,7 @@ def _environment(
     }
     store = {"AWS_ENDPOINT_URL_S3": order.endpoint, "AWS_DEFAULT_REGION": order.region}
     given = {name: value for name, value in store.items() if value}
-    return {**secrets, **environ, **given, **intent["environment"], **told}
+    return {**environ, **given, **intent["environment"], **told}
 
 
 def _ran(command: list[str], environment: Mapping[str, str], work: Path, relay: Relay) -> int:
@@ -155,7 +153,4 @@ def _tell(sentence: str) -> None:
 
 
 if __name__ == "__main__":
-    # Secrets of a TrainJob's pods come as files; the store's client reads its credentials from the environment.
-    for found in sorted(Path(SECRETS).glob("*/[A-Z]*")):
-        os.environ.setdefault(found.name, found.read_text().strip())
     sys.exit(main(os.environ))

@@ -49,7 +49,8 @@ class Asked:
 class Job:
     """One run of `python -m recipes.<recipe>` in `code`, a clean export of the revision.
 
-    The recipe gets `config` as --config, each folder of `inputs` by its name (--data FOLDER), and writes `out`.
+    The recipe gets `config` as --config, each folder of `inputs` by its name (--data FOLDER), and writes `out`. A pod
+    that must have another image than the others gets `image`.
     """
 
     recipe: str
@@ -60,6 +61,7 @@ class Job:
     asked: Asked
     needs: Needs = field(default_factory=Needs)
     environment: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
     on_spent: Callable[[Spent], None] = lambda spent: None  # each attempt's bill; perhaps the same again
     # entered while it runs, with whether it went on before; waits for what it needs
     admitted: Callable[[bool], AbstractContextManager[None]] = lambda goes: nullcontext()

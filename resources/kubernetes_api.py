@@ -39,6 +39,7 @@ class Kind:
 
 JOBS = Kind("apis/batch/v1", "jobs")
 TRAIN_JOBS = Kind("apis/trainer.kubeflow.org/v1alpha1", "trainjobs")
+TRAINING_RUNTIMES = Kind("apis/trainer.kubeflow.org/v1alpha1", "trainingruntimes")
 PODS = Kind("api/v1", "pods")
 EVENTS = Kind("api/v1", "events")
 SERVICES = Kind("api/v1", "services")

@@ -13,38 +13,34 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dagster import AssetExecutionContext
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from llmops_core import job_manifest, job_names
-from llmops_core.errors import EnvironmentLacks, IntegrityError, LlmopsError, TransientError
-from llmops_core.job_attempts import memory_for_next, ran_seconds
+from llmops_core import job_names
+from llmops_core.cost import Bill
+from llmops_core.errors import EnvironmentLacks, LlmopsError, TransientError
+from llmops_core.job_attempts import memory_for_next
 from llmops_core.job_manifest import Attempt
 from llmops_core.job_names import JobIdentity, identify
 from llmops_core.job_orphans import GoingJob
 from llmops_core.job_outcomes import ACTIONS, End, Outcome, is_finished
 from llmops_core.job_settings import ClusterJobsPlace
+from llmops_core.job_usage import PodUse
+from llmops_core.train_job import DISTRIBUTED
 from resources.job_attempt import AttemptWatch, judged
+from resources.job_bills import USED, JobBills
 from resources.job_hearing import Hearing
+from resources.job_objects import JobObjects
 from resources.job_pod import VARIABLE, Order
 from resources.job_run import DagsterWaitingRun, WaitingRun
-from resources.job_transport import INPUT, OUTPUT, AttemptRecord, JobRecords, JobStore, take_out
+from resources.job_transport import INPUT, OUTPUT, AttemptRecord, JobRecords, JobStore, Record, take_out
 from resources.job_watch import JobWatch
 from resources.jobs import Job, Jobs, Progress, failure
-from resources.kubernetes_api import (
-    JOBS,
-    SERVICES,
-    TRAIN_JOBS,
-    AlreadyExists,
-    Kind,
-    KubernetesApi,
-    Manifest,
-    refuse_foreign,
-)
+from resources.kubernetes_api import KubernetesApi, Manifest
 from resources.object_store import NamedPlace
 
 Result = TypeVar("Result")
@@ -52,7 +48,6 @@ Result = TypeVar("Result")
 REPORT_SECONDS = 2.0
 PATIENCE_SECONDS = 1800.0  # of an outage of the cluster's API; the job itself goes on meanwhile
 LONGEST_PAUSE_SECONDS = 60.0
-DISTRIBUTED = ("pretrain", "finetune")
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,8 @@ class KubernetesJobs(Jobs):
     ) -> None:
         self._place, self._api, self._store_place = place, api, store
         self._report_seconds, self._patience_seconds = report_seconds, patience_seconds
-        self._watch = JobWatch(api)
+        self._watch, self._objects = JobWatch(api), JobObjects(place, api)
+        self._bills = JobBills(place, api, store, self._watch)
 
     def run(self, job: Job, context: AssetExecutionContext, on_progress: Callable[[Progress], None]) -> None:
         self.run_for(job, DagsterWaitingRun(context), on_progress)
@@ -101,23 +97,43 @@ class KubernetesJobs(Jobs):
             work.records.forget_checkpoints()
 
     def going(self) -> list[GoingJob]:
-        kinds = [JOBS, TRAIN_JOBS] if self._place.workload == "train_job" else [JOBS]
-        found = [each for kind in kinds for each in self._api.every(kind, job_names.SELECTOR)]
-        return [_going(each) for each in found if _is_a_job(each) and not is_finished(each) and not _is_leaving(each)]
+        return [_going(each) for each in self._jobs() if not is_finished(each) and not _is_leaving(each)]
 
-    def end(self, job: GoingJob, why: str) -> bool:
+    def end(self, job: GoingJob, why: str, on_bill: Callable[[Bill], None] = lambda bill: None) -> bool:
         """Deleted first, only as it was read: a run that takes it over meanwhile keeps it. Then written down."""
-        for kind in (JOBS, TRAIN_JOBS) if self._place.workload == "train_job" else (JOBS,):
+        for kind in self._objects.kinds:
             found = self._api.get(kind, job.name)
-            if found is not None and self._api.delete(kind, job.name, job.uid, job.version):
-                metadata = found["metadata"]
-                store = JobStore(self._store_place, Path())  # nothing is sent or fetched
-                records = store.job(metadata["annotations"][job_names.FINGERPRINT_ANNOTATION])
-                number = int(metadata["labels"][f"{job_names.LABEL_DOMAIN}/attempt"])
-                seconds = round(time.time() - job.began, 1)
-                records.ended(number, End(Outcome.CANCELLED, why), run_id=job.run_id, seconds=seconds)
+            if found is None:
+                continue
+            metadata = found["metadata"]
+            store = JobStore(self._store_place, Path())  # nothing is sent or fetched
+            records = store.job(metadata["annotations"][job_names.FINGERPRINT_ANNOTATION])
+            number = int(metadata["labels"][f"{job_names.LABEL_DOMAIN}/attempt"])
+            used = self._bills.used(job.name, number, records)  # the pods go with it
+            if self._api.delete(kind, job.name, job.uid, job.version):
+                _end(records, number, End(Outcome.CANCELLED, why), job.run_id, used)
+                (record,) = (each for each in records.attempts() if each.number == number)
+                if (bill := self._bills.of_record(job.name, record)) is not None:
+                    on_bill(bill)
                 return True
         return False
+
+    def ended(self) -> list[GoingJob]:
+        return [_going(each) for each in self._jobs() if is_finished(each)]
+
+    def bill(self, job: GoingJob) -> Bill | None:
+        for kind in self._objects.kinds:
+            found = self._api.get(kind, job.name)
+            if found is not None and found["metadata"]["uid"] == job.uid:
+                return self._bills.of_ended(kind, found)
+        return None
+
+    def running(self) -> list[Bill]:
+        return self._bills.of_running([each for each in self._jobs() if not is_finished(each)])
+
+    def _jobs(self) -> list[Manifest]:
+        found = [each for kind in self._objects.kinds for each in self._api.every(kind, job_names.SELECTOR)]
+        return [each for each in found if _is_a_job(each)]
 
     def _sent(self, job: Job, run: WaitingRun) -> _Work:
         job.work.mkdir(parents=True, exist_ok=True)
@@ -142,8 +158,8 @@ class KubernetesJobs(Jobs):
             number = past[-1].number + 1 if past else 1
             intent = work.records.intend(number, self._intent(work, past))
         needs = replace(work.job.needs, memory_gb=float(intent["memory_gb"]))
-        attempt = Attempt(work.identity, number, work.run.id, needs, self._environment(work, number))
-        found = self._made(attempt)
+        attempt = Attempt(work.identity, number, work.run.id, needs, self._environment(work, number), work.job.image)
+        found = self._objects.make(attempt)
         if _run_of(found) == job_names.label_value(work.run.id):
             return attempt
         return attempt if self._taken_over(work, attempt, found) else self._opened(work)
@@ -160,6 +176,7 @@ class KubernetesJobs(Jobs):
         return {
             **{"recipe": work.job.recipe, "config": dict(work.job.config), "inputs": work.inputs, "code": work.code},
             **{"memory_gb": memory, "environment": dict(work.job.environment), "run_id": work.run.id},
+            "bill": self._bills.terms(work.job),
             "distributed": work.job.recipe in DISTRIBUTED,
             "checkpoint_seconds": self._place.checkpoint_seconds,
             "context": work.run.pipes_context(),
@@ -171,46 +188,17 @@ class KubernetesJobs(Jobs):
         store = {"AWS_ENDPOINT_URL_S3": where.endpoint, "AWS_DEFAULT_REGION": where.region}
         return {VARIABLE: order.written(), **{name: value for name, value in store.items() if value}}
 
-    def _kind(self, attempt: Attempt) -> Kind:
-        return TRAIN_JOBS if self._place.workload == "train_job" and attempt.needs.gpu_count else JOBS
-
-    def _made(self, attempt: Attempt) -> Manifest:
-        """The Job of this attempt, made now or by whoever was first."""
-        kind = self._kind(attempt)
-        try:
-            found = self._api.create(kind, job_manifest.job(attempt, self._place))
-        except AlreadyExists:
-            there = self._api.get(kind, attempt.name)
-            if there is None:
-                raise TransientError(f"{attempt.name} was deleted while it was looked at") from None
-            found = there
-        known = (found["metadata"].get("annotations") or {}).get(job_names.FINGERPRINT_ANNOTATION)
-        if known != attempt.identity.fingerprint:
-            raise IntegrityError(f"the job {attempt.name} is of other work ({known}); look who made it, then delete it")
-        if (service := job_manifest.service(attempt, self._place, found["metadata"]["uid"])) is not None:
-            self._serve(service, found["metadata"]["uid"])
-        return found
-
-    def _serve(self, service: Manifest, job_uid: str) -> None:
-        """The Service by which the pods of this very Job find each other."""
-        try:
-            self._api.create(SERVICES, service)
-        except AlreadyExists:
-            name = service["metadata"]["name"]
-            there = self._api.get(SERVICES, name)
-            if there is None or not any(each["uid"] == job_uid for each in _owners(there)):
-                if there is not None:
-                    refuse_foreign(SERVICES, there, job_names.MANAGER)
-                raise TransientError(f"the Service {name} of a job that was deleted does not go") from None
-
     def _taken_over(self, work: _Work, attempt: Attempt, found: Manifest) -> bool:
         """Makes a going job this run's own. One of another run that failed is written down, for a new attempt."""
         if is_finished(found) and work.records.result() is None:
-            end = judged(self._api, self._kind(attempt), work.records, attempt, [])
-            work.records.ended(attempt.number, end, run_id=_run_of(found))
+            end = judged(self._api, self._objects.kind(attempt), work.records, attempt, [])
+            used = self._bills.used(attempt.name, attempt.number, work.records)
+            _end(work.records, attempt.number, end, _run_of(found), used)
+            self._bill(work)
+            self._objects.tidy(attempt)
             return False
         mine = {job_names.RUN_LABEL: job_names.label_value(work.run.id)}
-        if not self._api.label(self._kind(attempt), found, mine):
+        if not self._api.label(self._objects.kind(attempt), found, mine):
             raise TransientError(f"{attempt.name} changed while it was taken over")
         work.run.show(f"{work.job.recipe} goes on in {attempt.name}, which another run had begun")
         return True
@@ -219,7 +207,7 @@ class KubernetesJobs(Jobs):
         """Waits until the attempt is over, shows what it says, and writes down how it ended."""
         name, number = attempt.name, attempt.number
         hearing = self._hearing(work, number, on_progress)
-        watched = AttemptWatch(self._api, self._kind(attempt), self._watch, work.records, attempt, self._place)
+        watched = AttemptWatch(self._api, self._objects.kind(attempt), self._watch, work.records, attempt, self._place)
         try:
             with self._watch.watching(name):
                 while (end := self._patiently(watched.look)) is None:
@@ -246,31 +234,29 @@ class KubernetesJobs(Jobs):
         if made.end is None:
             self._hearing(work, number, on_progress).finish(())
             end = End(Outcome.SUCCEEDED, "its result was published while nobody followed it")
-            seconds = float(work.records.said(number).get(result.get("pod", ""), {}).get("seconds", 0))
-            work.records.ended(number, end, run_id=work.run.id, seconds=seconds)
+            name = job_names.job_name(work.identity, number)
+            _end(work.records, number, end, work.run.id, self._bills.used(name, number, work.records))
             self._bill(work)
+            self._objects.tidy(Attempt(work.identity, number, work.run.id, work.job.needs, {}))
             work.run.show(f"{job_names.job_name(work.identity, number)} {end.outcome.value}: {end.reason}")
 
     def _bill(self, work: _Work) -> None:
         """Every attempt that is over, whoever saw its end: the bill of a worker that died is written by the next."""
         for each in self._patiently(work.records.attempts):
-            if each.end is not None:
-                name = job_names.job_name(work.identity, each.number)
-                outcome, seconds = each.end["outcome"], float(each.end.get("seconds", 0))
-                needs = work.job.needs
-                work.job.on_spent(job_manifest.spent(name, each.number, outcome, seconds, needs, self._place))
+            if (bill := self._bills.of_record(job_names.job_name(work.identity, each.number), each)) is not None:
+                work.job.on_spent(bill.spent)
 
     def _recorded(self, work: _Work, attempt: Attempt, end: End, watched: AttemptWatch) -> End:
-        seconds = ran_seconds(watched.pods, datetime.now(UTC))
-        recorded = self._patiently(
-            lambda: work.records.ended(attempt.number, end, run_id=work.run.id, seconds=round(seconds, 1))
-        )
+        used = self._patiently(lambda: self._bills.used(attempt.name, attempt.number, work.records))
+        recorded = self._patiently(lambda: _end(work.records, attempt.number, end, work.run.id, used))
         end = End(Outcome(recorded["outcome"]), recorded["reason"], recorded["last_words"])
-        bill = job_manifest.spent(attempt.name, attempt.number, end.outcome.value, seconds, attempt.needs, self._place)
-        told = {**bill.as_body(), "memory_gb": attempt.needs.memory_gb}
+        record = AttemptRecord(attempt.number, work.records.intent(attempt.number), recorded)
+        bill = self._bills.of_record(attempt.name, record)
+        told = {**(bill.spent.as_body() if bill else {}), "memory_gb": attempt.needs.memory_gb}
         work.run.show(f"{attempt.name} {end.outcome.value}: {end.reason}", told)
         if not watched.stopped:
-            self._patiently(lambda: self._delete(attempt))
+            self._patiently(lambda: self._objects.delete(attempt))
+        self._patiently(lambda: self._objects.tidy(attempt))
         return end
 
     def _act(self, work: _Work, attempt: Attempt, end: End) -> None:
@@ -283,20 +269,15 @@ class KubernetesJobs(Jobs):
     def _cancel(self, work: _Work, attempt: Attempt, end: End) -> None:
         """Written down first; what fails here is left to the reaper."""
         try:
-            found = self._api.get(self._kind(attempt), attempt.name)
+            found = self._api.get(self._objects.kind(attempt), attempt.name)
             mine = job_names.label_value(work.run.id)
             if found is not None and _run_of(found) == mine:
-                seconds = ran_seconds(self._watch.pods(attempt.name), datetime.now(UTC))
-                work.records.ended(attempt.number, end, run_id=work.run.id, seconds=round(seconds, 1))
+                used = self._bills.used(attempt.name, attempt.number, work.records)
+                _end(work.records, attempt.number, end, work.run.id, used)
                 self._bill(work)
-                self._api.delete(self._kind(attempt), attempt.name, found["metadata"]["uid"])
+                self._api.delete(self._objects.kind(attempt), attempt.name, found["metadata"]["uid"])
         except LlmopsError as error:
             work.run.show(f"{attempt.name} could not be ended, the reaper will: {error}")
-
-    def _delete(self, attempt: Attempt) -> None:
-        found = self._api.get(self._kind(attempt), attempt.name)
-        if found is not None:
-            self._api.delete(self._kind(attempt), attempt.name, found["metadata"]["uid"])
 
     def _patiently(self, action: Callable[[], Result]) -> Result:
         """Tries again while cluster or store cannot answer, for as long as an outage may last."""
@@ -309,6 +290,10 @@ class KubernetesJobs(Jobs):
                     raise
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS / 3)
+
+
+def _end(records: JobRecords, number: int, end: End, run_id: str, used: list[PodUse]) -> Record:
+    return records.ended(number, end, run_id=run_id, **{USED: [use.as_dict() for use in used]})
 
 
 def _going(job: Manifest) -> GoingJob:
@@ -324,10 +309,6 @@ def _run_of(job: Manifest) -> str:
 def _is_a_job(found: Manifest) -> bool:
     """Whether it is an attempt of ours, and not something else that bears the platform's label."""
     return job_names.FINGERPRINT_ANNOTATION in (found["metadata"].get("annotations") or {})
-
-
-def _owners(found: Manifest) -> list[Manifest]:
-    return found["metadata"].get("ownerReferences") or []
 
 
 def _is_leaving(job: Manifest) -> bool:

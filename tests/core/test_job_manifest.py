@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from kubernetes_validate import SchemaNotFoundError
 
-from llmops_core.job_manifest import Attempt, Needs, job, nodes_of, service, spent
+from llmops_core.gpu_needs import Spread, gpus_of_server, spread
+from llmops_core.job_manifest import Attempt, Needs, job, service, spent
 from llmops_core.job_names import NAME_LABEL, JobIdentity
 from llmops_core.job_settings import ClusterJobsPlace
 from tests.core.kubernetes_schemas import check
@@ -27,8 +28,7 @@ FULL = {
         "v100": {"node_selector": {"gpu": "V100"}},
     },
 }
-TRAINED = {**FULL, "workload": "train_job", "runtime": "torch-distributed"}
-PLACES = {"plain": PLAIN, "full": FULL, "train_job": TRAINED}
+PLACES = {"plain": PLAIN, "full": FULL}
 ATTEMPTS = {"no gpu": ATTEMPT, "one gpu": ON_GPUS, "two nodes": ON_NODES}
 
 
@@ -54,11 +54,10 @@ def test_the_api_server_refused_a_manifest(fields: str, attempt: str) -> None:
 
 
 def test_a_field_with_a_slip_passed_the_check() -> None:
-    for fields in (FULL, TRAINED):
-        wrong = made(fields, ON_GPUS)
-        wrong["spec"]["backofLimit"] = 0
-        with pytest.raises(Exception, match=r"backofLimit|unknown"):
-            check(wrong)
+    wrong = made(FULL, ON_GPUS)
+    wrong["spec"]["backofLimit"] = 0
+    with pytest.raises(Exception, match="backofLimit"):
+        check(wrong)
 
 
 def test_a_kind_without_a_schema_passed_the_check() -> None:
@@ -100,10 +99,6 @@ def test_a_pod_had_more_rights_than_it_needs(attempt: Attempt) -> None:
 def test_a_secret_stood_in_the_manifest() -> None:
     container = pod_of(made(FULL, ON_GPUS))["containers"][0]
     assert container["envFrom"] == [{"secretRef": {"name": "s3"}}]
-    patch = made(TRAINED, ON_GPUS)["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]
-    (replicated,) = patch["template"]["spec"]["replicatedJobs"]
-    volumes = replicated["template"]["spec"]["template"]["spec"]["volumes"]
-    assert {"name": "secret-0", "secret": {"secretName": "s3"}} in volumes
 
 
 def test_a_pod_could_fill_its_node() -> None:
@@ -128,10 +123,9 @@ def test_a_job_landed_on_the_wrong_nodes() -> None:
 
 
 def test_kueue_was_passed_by() -> None:
-    for fields in (FULL, TRAINED):
-        manifest = made(fields, ON_GPUS)
-        assert manifest["spec"]["suspend"] is True
-        assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    manifest = made(FULL, ON_GPUS)
+    assert manifest["spec"]["suspend"] is True
+    assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
     assert "suspend" not in made(PLAIN, ATTEMPT)["spec"]
 
 
@@ -146,12 +140,9 @@ def test_several_nodes_could_not_meet() -> None:
     assert all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in variables)
 
 
-def test_a_train_job_differed_from_the_job() -> None:
-    manifest = made(TRAINED, ON_NODES)
-    trainer = manifest["spec"]["trainer"]
-    assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 8)
-    assert trainer["command"] == pod_of(made(FULL, ON_NODES))["containers"][0]["command"]
-    assert made(TRAINED, ATTEMPT)["kind"] == "Job"  # nothing to distribute
+def test_a_job_was_not_given_the_image_that_it_needs() -> None:
+    (container,) = pod_of(made(FULL, replace(ON_GPUS, image="vllm:1")))["containers"]
+    assert container["image"] == "vllm:1" and pod_of(made(FULL, ON_GPUS))["containers"][0]["image"] == "training:1"
 
 
 def test_gpus_were_counted_or_priced_wrongly() -> None:
@@ -160,6 +151,15 @@ def test_gpus_were_counted_or_priced_wrongly() -> None:
     assert (free.gpu_seconds, free.cost, free.gpu_type) == (0, 0, "")
     any_kind = spent("job", 1, "succeeded", 3600, Needs(gpu_count=1), place(FULL))
     assert (any_kind.cost, any_kind.gpu_type) == (2.0, "a100")
-    assert [nodes_of(Needs(gpu_count=count, gpu_type="a100"), place(FULL)) for count in (0, 1, 8, 9, 16)] == [
-        *(1, 1, 1, 2, 2)
-    ]
+    uneven = replace(ON_NODES, needs=Needs(32, 8, 9, "a100"))
+    (container,) = pod_of(made(FULL, uneven))["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "5"
+    assert spent("job", 1, "succeeded", 1, uneven.needs, place(FULL)).gpu_count == 10
+
+
+def test_gpus_were_held_that_nobody_uses() -> None:
+    gpus = place(FULL).gpus
+    counts = {count: spread(count, "a100", gpus) for count in (0, 1, 8, 9, 16)}
+    assert counts == {0: Spread(), 1: Spread(1, 1), 8: Spread(1, 8), 9: Spread(2, 5), 16: Spread(2, 8)}
+    assert [gpus_of_server("vllm", count, "a100", gpus) for count in (0, 2, 16)] == [0, 2, 8]
+    assert gpus_of_server("llama.cpp", 2, "a100", gpus) == 0

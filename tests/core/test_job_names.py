@@ -25,7 +25,7 @@ IDENTITIES = st.builds(
 
 @given(IDENTITIES, st.integers(1, 9999))
 def test_the_api_server_refused_a_name_or_label(identity: JobIdentity, attempt: int) -> None:
-    assert re.fullmatch(r"[a-z]([-a-z0-9]{0,50}[a-z0-9])?", job_name(identity, attempt))
+    assert re.fullmatch(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?", job_name(identity, attempt))
     assert all(LABEL.fullmatch(value) for value in labels(identity, attempt, "run").values())
 
 

@@ -44,7 +44,7 @@ FULL = {
         **{"kind": "kubernetes", "namespace": "llm-jobs", "image": "registry.example.com/llmops/training:1"},
         **{"store": {"uri": "s3://bucket/jobs", "endpoint": "http://minio:9000", "region": "eu-central-1"}},
         **{"pull_policy": "Always", "pull_secrets": ["registry"], "secrets": ["s3"], "service_account": "trainer"},
-        **{"workload": "train_job", "runtime": "torch-distributed", "queue": "gpus", "priority_class": "training"},
+        **{"workload": "train_job", "queue": "gpus", "priority_class": "training"},
         "node_selector": {"pool": "jobs"},
         "tolerations": [{"key": "spot", "value": "yes", "effect": "NoSchedule"}],
         "gpus": {

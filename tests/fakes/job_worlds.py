@@ -108,8 +108,7 @@ class World:
         asked = Asked("tiny", "weights", "f" * 64)
         return Job(
             recipe, config or {"times": 2}, {"data": self.data}, self.code, work, asked, Needs(0.5, 0.1, **needs),
-            {"OWN": "variable"},
-            self.spent.append, self._admitted,
+            {"OWN": "variable"}, on_spent=self.spent.append, admitted=self._admitted,
         )  # fmt: skip
 
     @contextmanager
