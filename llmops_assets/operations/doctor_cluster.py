@@ -10,9 +10,10 @@ from llmops_assets.operations.doctor_pods import (
     needed_by,
     rights,
     there,
+    trial,
 )
 from llmops_assets.operations.doctor_serving import examine_serving
-from llmops_core import job_manifest
+from llmops_core import job_manifest, train_job
 from llmops_core.doctor import (
     Diagnosis,
     Health,
@@ -22,7 +23,7 @@ from llmops_core.doctor import (
     kinds_needed,
     rights_of_jobs,
 )
-from llmops_core.errors import InputError, LlmopsError
+from llmops_core.errors import LlmopsError
 from llmops_core.gpu_nodes import judge_gpus
 from llmops_core.job_names import JobIdentity
 from llmops_core.job_settings import ClusterJobsPlace
@@ -67,6 +68,8 @@ def _jobs(view: ClusterView, jobs: ClusterJobsPlace) -> Examined:
     space = jobs.namespace
     yield from guarded("rights of jobs", lambda: rights(view, "jobs", space, rights_of_jobs(jobs)))
     yield from guarded("a job", lambda: _trial(view, jobs))
+    if jobs.workload == "train_job":
+        yield from guarded("a train job", lambda: _train_job_trial(view, jobs))
     if jobs.queue is not None:
         yield from guarded(f"queue {jobs.queue}", lambda: _queue(view, space, str(jobs.queue)))
     yield from guarded("gpus", lambda: _gpus(view, jobs))
@@ -78,17 +81,17 @@ def _kinds(view: ClusterView, settings: Settings) -> Examined:
 
 
 def _trial(view: ClusterView, jobs: ClusterJobsPlace) -> Examined:
-    """A dry run of what the platform itself would create, so that every admission controller has its say."""
-    attempt = job_manifest.Attempt(TRIAL, 1, "doctor", job_manifest.Needs(), {})
-    manifest = job_manifest.job(attempt, jobs)
-    try:
-        view.try_to_create(f"/apis/batch/v1/namespaces/{jobs.namespace}/jobs", manifest)
-    except InputError as error:
-        said = error.problems[0].message
-        mend = f"kubectl apply -k deploy/kubernetes/overlays/… makes the namespace {jobs.namespace} and its quota"
-        yield Diagnosis("a job", Health.FAILED, f"would be refused: {said}", mend)
-        return
-    yield Diagnosis("a job", Health.OK, f"would be accepted in {jobs.namespace}")
+    manifest = job_manifest.job(job_manifest.Attempt(TRIAL, 1, "doctor", job_manifest.Needs(), {}), jobs)
+    mend = f"kubectl apply -k deploy/kubernetes/overlays/… makes the namespace {jobs.namespace} and its quota"
+    yield from trial(view, "a job", f"/apis/batch/v1/namespaces/{jobs.namespace}/jobs", manifest, mend)
+
+
+def _train_job_trial(view: ClusterView, jobs: ClusterJobsPlace) -> Examined:
+    """Its runtime alone: a TrainJob is refused while that is not there, and a dry run leaves nothing."""
+    attempt = job_manifest.Attempt(TRIAL, 1, "doctor", job_manifest.Needs(gpu_count=1), {})
+    path = f"/apis/{train_job.API_VERSION}/namespaces/{jobs.namespace}/trainingruntimes"
+    mend = "install Kubeflow's trainer, or take `workload: train_job` out of the settings"
+    yield from trial(view, "a train job", path, train_job.training_runtime(attempt, jobs), mend)
 
 
 def _queue(view: ClusterView, namespace: str, queue: str) -> Examined:

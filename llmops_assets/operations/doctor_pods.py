@@ -1,7 +1,8 @@
 """What the pods of jobs and of model servers need alike, and how a cluster is asked for it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from llmops_core.doctor import Diagnosis, Health, Right, judge_rights
 from llmops_core.errors import EnvironmentLacks, InputError, TransientError
@@ -12,6 +13,7 @@ from resources.image_registry import WhoAsks, has_image, login_in, parse_image
 
 Examined = Iterator[Diagnosis]
 Place = ClusterJobsPlace | ClusterServingPlace
+Manifest = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,16 @@ def there(view: ClusterView, wanted: Wanted) -> Examined:
             yield Diagnosis(wanted.name, Health.FAILED, found, mend)
 
     yield from guarded(wanted.name, look)
+
+
+def trial(view: ClusterView, name: str, path: str, manifest: Manifest, mend: str) -> Examined:
+    """A dry run of what the platform itself would create, so that every admission controller has its say."""
+    try:
+        view.try_to_create(path, manifest)
+    except InputError as error:
+        yield Diagnosis(name, Health.FAILED, f"would be refused: {error.problems[0].message}", mend)
+        return
+    yield Diagnosis(name, Health.OK, f"would be accepted in {manifest['metadata']['namespace']}")
 
 
 def rights(view: ClusterView, name: str, namespace: str, wanted: list[Right]) -> Examined:

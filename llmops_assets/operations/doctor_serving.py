@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from llmops_assets.operations.doctor_pods import Examined, Wanted, guarded, rights, there
+from llmops_assets.operations.doctor_pods import Examined, Wanted, guarded, rights, there, trial
 from llmops_core import serving_manifest
 from llmops_core.doctor import Diagnosis, Health, rights_of_serving
-from llmops_core.errors import InputError
 from llmops_core.gateway_state import judge_class, judge_gateway
 from llmops_core.monitor_state import judge_monitors, judge_scrapes
 from llmops_core.serving_plan import DeploymentPlan
@@ -42,15 +41,9 @@ def examine_serving(view: ClusterView, serving: ClusterServingPlace, has_store: 
 
 
 def _trial(view: ClusterView, serving: ClusterServingPlace) -> Examined:
-    """A dry run, as for a job."""
     manifest = serving_manifest.deployment(TRIAL, serving, serving_manifest.WeightStore("s3://trial/trial"), {})
-    try:
-        view.try_to_create(f"/apis/apps/v1/namespaces/{serving.namespace}/deployments", manifest)
-    except InputError as error:
-        said = error.problems[0].message
-        yield Diagnosis("a server", Health.FAILED, f"would be refused: {said}", "see deploy/kubernetes/base/workloads")
-        return
-    yield Diagnosis("a server", Health.OK, f"would be accepted in {serving.namespace}")
+    path = f"/apis/apps/v1/namespaces/{serving.namespace}/deployments"
+    yield from trial(view, "a server", path, manifest, "see deploy/kubernetes/base/workloads")
 
 
 def _gateway(view: ClusterView, serving: ClusterServingPlace) -> Examined:

@@ -222,3 +222,15 @@ def test_a_queue_that_admits_nothing_was_called_ready(api: KubernetesApi, settin
     jobs = settings.jobs.model_copy(update={"queue": "shut"})
     found = examined(settings.model_copy(update={"jobs": jobs}))["queue shut"]
     assert found.verdict is Health.FAILED and "clusterQueue" in found.found
+
+
+def test_a_cluster_without_the_trainer_was_called_ready_for_train_jobs(
+    monkeypatch: pytest.MonkeyPatch, api: KubernetesApi, settings: Settings
+) -> None:
+    trained = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"workload": "train_job"})})
+    assert examined(trained)["a train job"].verdict is Health.OK
+    with KubernetesApi(custom=()) as bare:
+        monkeypatch.setenv("KUBECONFIG", bare.kubeconfig)
+        bare.create_namespace(SPACE)
+        found = examined(trained)
+    assert {found[name].verdict for name in ("a train job", "kind TrainJob")} == {Health.FAILED}
