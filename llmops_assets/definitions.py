@@ -20,6 +20,7 @@ from llmops_assets.assets.staging_tests import staging_tests
 from llmops_assets.assets.weights import weights
 from llmops_assets.checks.evidence import evidence
 from llmops_assets.checks.gates import gates
+from llmops_assets.code_location import shape_of
 from llmops_assets.executor import executor_of
 from llmops_assets.jobs.audit import audit
 from llmops_assets.jobs.release import release
@@ -51,6 +52,8 @@ def build(home: Home) -> Definitions:
         home=str(home.root),
         port_base=home.port_base,
         environment=home.environment,
+        origin=home.origin_variables,
+        shape=shape_of(settings),
     )
     return Definitions(
         assets=STORY,

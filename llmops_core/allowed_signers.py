@@ -40,6 +40,13 @@ def problems_of_signers(content: bytes, file: str) -> list[Problem]:
     return list(islice(_problems(text, file), LIMIT_PROBLEMS))
 
 
+def keys_of(text: str) -> list[str]:
+    """`keytype base64-key` of each line that is read, in order, each once."""
+    entries = [line.strip(" \t\r") for line in text.split("\n")]
+    rests = (_rest(entry) for entry in entries if entry and not entry.startswith("#") and _fault(entry) is None)
+    return list(dict.fromkeys(" ".join(rest.split()[:2]) for rest in rests))
+
+
 def _problems(text: str, file: str) -> Iterator[Problem]:
     for number, line in enumerate(text.split("\n"), 1):
         entry = line.strip(" \t\r")
@@ -50,18 +57,25 @@ def _problems(text: str, file: str) -> Iterator[Problem]:
 
 
 def _fault(entry: str) -> str | None:
-    principals = _PRINCIPALS.match(entry)
-    if principals is None:
+    rest = _rest(entry)
+    if not rest:
         return "it names nobody, or nothing follows the name"
-    rest = entry[principals.end() :]
-    if options := _OPTIONS.match(rest):
-        rest = rest[options.end() :]
     kind, key = [*rest.split(), "", ""][:2]
     if kind not in KEY_TYPES:
         return f"what follows the name is no option and no key type ({', '.join(KEY_TYPES[:2])}, …)"
     if not _is_key(kind, key):
         return f"the key is not one of type {kind}, or a part of it is missing"
     return None
+
+
+def _rest(entry: str) -> str:
+    """What follows the names and the options; empty where there are no names."""
+    principals = _PRINCIPALS.match(entry)
+    if principals is None:
+        return ""
+    rest = entry[principals.end() :]
+    options = _OPTIONS.match(rest)
+    return rest[options.end() :] if options else rest
 
 
 def _is_key(kind: str, text: str) -> bool:

@@ -1,6 +1,7 @@
-"""The two lists that an environment's `approvals` names, judged in the tree: whose keys count, who holds which role.
+"""The lists that an environment's settings name, judged in the tree: whose keys count, who holds which role.
 
-An environment reads both whoever signs, a person or its own machine: without them no version gets traffic.
+An environment reads those of `approvals` whoever signs, a person or its own machine: without them no version gets
+traffic. Without the one of `platform.signing`, which only platforms in pods have, none is registered.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,19 +14,20 @@ from llmops_core.approvers import load_approvers
 from llmops_core.errors import InputError, Problem
 from llmops_core.fields import RelativePath
 from llmops_core.problems import at_line
-from llmops_core.strict_yaml import Document
+from llmops_core.strict_yaml import Document, Location
 
 _PATH: TypeAdapter[str] = TypeAdapter(RelativePath)
 
 
-def named_by(document: Document) -> dict[str, str]:
-    """{field of approvals: path} of the well-formed paths; the malformed ones are reported by the schema."""
-    given: Any = document.mapping.get("approvals")
-    section = cast(dict[str, Any], given) if isinstance(given, dict) else {}
-    named: dict[str, str] = {}
+def named_by(document: Document) -> dict[Location, str]:
+    """{field: path} of the well-formed paths; the malformed ones are reported by the schema."""
+    named: dict[Location, str] = {}
     for field in _JUDGES:
+        given: Any = document.mapping
+        for key in field:
+            given = cast(dict[Any, Any], given).get(key) if isinstance(given, dict) else None
         try:
-            named[field] = _PATH.validate_python(section.get(field))
+            named[field] = _PATH.validate_python(given)
         except ValidationError:
             continue
     return named
@@ -38,14 +40,13 @@ def approval_problems(
 
     `settings`: {environment: its file}. `others`: {path: what stands there} of what is no readable file.
     """
-    judged: set[tuple[str, str]] = set()
+    judged: set[tuple[Location, str]] = set()
     for stem, document in settings.items():
         for field, path in named_by(document).items():
             if path not in files:
                 found = others.get(path, "nothing")
                 message = f"{found} is there, and {_LOST[field]}; put a file there, or name another"
-                where = ("approvals", field)
-                yield at_line(document, f"config/{stem}.yaml", where, path, "a plain file of this repository", message)
+                yield at_line(document, f"config/{stem}.yaml", field, path, "a plain file of this repository", message)
             elif (field, path) not in judged:
                 judged.add((field, path))
                 yield from _JUDGES[field](files[path], path)
@@ -59,5 +60,18 @@ def _approvers(content: bytes, file: str) -> list[Problem]:
     return []
 
 
-_LOST = {"signers": "nobody's signature would count", "approvers": "nobody would hold a role"}
-_JUDGES: dict[str, Callable[[bytes, str], list[Problem]]] = {"signers": problems_of_signers, "approvers": _approvers}
+_SIGNERS, _APPROVERS, _PLATFORM = (
+    ("approvals", "signers"),
+    ("approvals", "approvers"),
+    ("platform", "signing", "signers"),
+)
+_LOST: dict[Location, str] = {
+    _SIGNERS: "nobody's signature would count",
+    _APPROVERS: "nobody would hold a role",
+    _PLATFORM: "no version's signature would count",
+}
+_JUDGES: dict[Location, Callable[[bytes, str], list[Problem]]] = {
+    _SIGNERS: problems_of_signers,
+    _APPROVERS: _approvers,
+    _PLATFORM: problems_of_signers,
+}

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from llmops_core.fields import Strict, Text, Violation, refuse
+from llmops_core.fields import RelativePath, Strict, Text, Violation, refuse
 from llmops_core.training_spec import EndpointUrl, S3Uri
 
 EnvironmentVariable = Annotated[
@@ -63,6 +63,15 @@ class MlflowServer(Strict):
     token: Secret | None = Field(default=None, description="Where the access token is read, if it needs one.")
 
 
+class Signing(Strict):
+    """The key that says who registered a version, where several machines or pods are the platform together."""
+
+    key: SecretPath = Field(description="The file with the private key (OpenSSH), such as a mounted secret.")
+    signers: RelativePath = Field(
+        description="Whose signatures count, in ssh-keygen's allowed_signers format: the key's public half, and former ones'."
+    )
+
+
 class Places(Strict):
     """Where the platform keeps what it must not lose."""
 
@@ -72,6 +81,8 @@ class Places(Strict):
     mlflow_database: Postgres | None = Field(default=None, description="The embedded MLflow's; SQLite if absent.")
     dvc_remote: Bucket | None = Field(default=None, description="Where DVC fetches data; only its cache if absent.")
     artifacts: Bucket | None = Field(default=None, description="Where artefacts go; the state folder if absent.")
+    feedback: Bucket | None = Field(default=None, description="Where ratings go; the state folder if absent.")
+    signing: Signing | None = Field(default=None, description="The platform's key; one of the state folder if absent.")
 
     @model_validator(mode="after")
     def _one_registry(self) -> Self:

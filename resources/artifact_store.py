@@ -45,6 +45,11 @@ class Artifact:
 class ArtifactStore(ABC):
     """Content-addressed folders. All methods raise InputError for a `kind` or `digest` that is none."""
 
+    @property
+    @abstractmethod
+    def uri(self) -> str:
+        """Where the store is, for people and other programs; an artefact is at `<uri>/<kind>/<digest>`."""
+
     @abstractmethod
     def publish(self, kind: str, folder: Path) -> Artifact:
         """Keep the files of `folder`, which becomes read-only and may be removed afterwards. Publishing again is free.
@@ -80,6 +85,10 @@ class FolderArtifacts(ArtifactStore):
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @property
+    def uri(self) -> str:
+        return self.root.as_uri()
 
     def publish(self, kind: str, folder: Path) -> Artifact:
         check_kind(kind)

@@ -2,8 +2,9 @@
 
 Nothing is done in anybody's working tree. A scratch clone that shares the repository's objects checks out only what DVC
 needs, `dvc add` runs there, and the objects are pushed to DVC's remote before any branch points to them. The branch is
-pushed to the repository as by any other clone, so its hooks and settings decide. Git signs as nobody: the author is the
-platform, which is no person and holds no role, so that whoever reviews the commit is not its author.
+pushed to the repository as by any other clone, so its hooks and settings decide. Where the repository is a clone that
+the platform made for itself, in a pod that will be gone, it goes to where that was cloned from. Git signs as nobody:
+the author is the platform, which is no person and holds no role, so that whoever reviews the commit is not its author.
 """
 
 import json
@@ -19,6 +20,8 @@ from typing import Any, Literal
 from llmops_core.errors import InputError, Problem, TransientError
 from resources.dvc_pull import MEND
 from resources.dvc_remotes import without_passwords
+from resources.git_program import GitFailed
+from resources.mirror import Mirror
 from resources.staging import staged
 
 AUTHOR, EMAIL = "llmops-platform", "llmops-platform@llmops.invalid"
@@ -65,13 +68,17 @@ class DatasetCommits(ABC):
 
 
 class GitDvcCommits(DatasetCommits):
-    """Git and DVC as programs. `repository` is the clone the platform reads from, `work` a folder for scratch."""
+    """Git and DVC as programs. `repository` is the clone the platform reads from, `work` a folder for scratch, `origin`
+    the mirror that the repository is, where it is one."""
 
-    def __init__(self, repository: Path, work: Path) -> None:
+    def __init__(self, repository: Path, work: Path, origin: Mirror | None = None) -> None:
         self.repository = repository
         self.work = work
+        self._origin = origin
 
     def tip(self, branch: str) -> str | None:
+        if self._origin is not None and not self._origin.fetch(branch):
+            return None
         done = _git(self.repository, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", check=False)
         return done.stdout.strip() or None
 
@@ -86,11 +93,13 @@ class GitDvcCommits(DatasetCommits):
             _git(clone, "add", "--sparse", "--", str(pointer), *([str(ignore)] if (clone / ignore).is_file() else []))
             revision = _commit(clone, proposal)
             lease = f"--force-with-lease=refs/heads/{proposal.branch}:{instead_of or ''}"
-            pushed = _git(clone, "push", lease, "origin", f"HEAD:refs/heads/{proposal.branch}", check=False)
-        if pushed.returncode != 0:
-            if any(words in pushed.stderr for words in _MOVED):
-                raise TransientError(f"{proposal.branch} was changed meanwhile by another")
-            raise _refused(self.repository, f"push of {proposal.branch}", pushed.stderr)
+            refused = self._pushed(clone, f"HEAD:refs/heads/{proposal.branch}", lease)
+        if _is_moved(refused):
+            raise TransientError(f"{proposal.branch} was changed meanwhile by another")
+        if refused:
+            raise _refused(self.repository, f"push of {proposal.branch}", refused)
+        if self._origin is not None:
+            self._origin.fetch(proposal.branch)
         return revision
 
     def merge(self, revision: str, branch: str) -> Merged:
@@ -100,14 +109,30 @@ class GitDvcCommits(DatasetCommits):
         if not target:
             return Merged("kept", "no branch is checked out (HEAD is detached), so there is none to move")
         ref = target if target.startswith("refs/") else f"refs/heads/{target}"
-        done = _git(self.repository, "push", str(self.repository), f"{revision}:{ref}", check=False)
-        if done.returncode == 0:
+        refused = self._pushed(self.repository, f"{revision}:{ref}")
+        if self._origin is not None and (not refused or _is_moved(refused)):
+            self._origin.fetch(branch)
+        if not refused:
             return Merged("merged")
-        if any(words in done.stderr for words in _MOVED):
+        if _is_moved(refused):
             return Merged("moved", f"{ref.removeprefix('refs/heads/')} has got other commits meanwhile")
-        if "branch is currently checked out" in done.stderr or "refusing to update checked out branch" in done.stderr:
+        if "branch is currently checked out" in refused or "refusing to update checked out branch" in refused:
             return Merged("kept", "the branch is checked out, and Git does not change a working tree under its owner")
-        return Merged("kept", f"the repository refuses it: {_last_words(done.stderr)}")
+        return Merged("kept", f"the repository refuses it: {_last_words(refused)}")
+
+    def _pushed(self, clone: Path, refspec: str, *options: str) -> str:
+        """Sends what a clone has to the repository, or to where that came from; why it is refused, empty when it is
+        not. Raises TransientError for a host that cannot be reached."""
+        if self._origin is None:
+            done = _git(clone, "push", *options, str(self.repository), refspec, check=False)
+            return "" if done.returncode == 0 else done.stderr or "git push failed"
+        try:
+            self._origin.push(clone, refspec, *options)
+        except GitFailed as error:
+            if "rejected]" not in str(error):
+                raise
+            return str(error)
+        return ""
 
     def _clone(self, proposal: Proposal, clone: Path) -> None:
         source = str(self.repository)
@@ -132,6 +157,10 @@ class GitDvcCommits(DatasetCommits):
         if done.returncode != 0:
             raise TransientError(f"DVC could not add or push {path}: {said}")
         return json.loads(done.stdout)["pointer"]
+
+
+def _is_moved(said: str) -> bool:
+    return any(words in said for words in _MOVED)
 
 
 def _commit(clone: Path, proposal: Proposal) -> str:

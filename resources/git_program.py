@@ -117,7 +117,8 @@ def _reason(said: str) -> str:
     """The lines that say what went wrong, on one line. A server's own text is in them: only plain characters stay."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     wrong = [line for line in lines if re.match(r"(fatal|error|remote|ssh|!|Permission|Host key)", line)]
-    text = "; ".join(wrong or lines)
+    verdicts_first = sorted(wrong, key=lambda line: not line.startswith("!"))  # a server may say much before them
+    text = "; ".join(verdicts_first or lines)
     if "could not read Username" in text:
         text = "the host wants a token, or does not take this one"
     return "".join(sign for sign in text if sign.isprintable())[:LONGEST_SAID]

@@ -1,7 +1,8 @@
 """The door to a repository elsewhere: a clone of the platform's own, which follows one branch of it.
 
 The clone has no checkout: everything is read from Git objects. Beside `.git` lies what is followed of the `.dvc/config`
-of the branch's head (llmops_core/dvc_config.py), so that DVC finds that repository's remote. Only the watched branch is
+of the branch's head (llmops_core/dvc_config.py; all of it, if the repository is the platform's own, fetched into a
+pod), so that DVC finds that repository's remote. Only the watched branch is
 fetched, and what a force push took out of its history stays, because it may have been released. So does what a branch
 held that is followed no more: where its name stands in the way of the new one's (`main` and `main/next` cannot both be
 there), its commits are kept under `refs/kept`, where no name can be in the way.
@@ -11,6 +12,7 @@ a killed fetch left locked is swept away after the next one failed on it. One pr
 kept in `reach.json` with the time of the next try, so that an outage is told by all processes alike.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
@@ -22,23 +24,21 @@ from llmops_core.errors import EnvironmentLacks, InputError, TransientError
 from llmops_core.outage import Reach, read_reach
 from llmops_core.repositories import WatchedRepository
 from resources.git_program import GitFailed, GitProgram
+from resources.home import clone_of
 from resources.kept_commits import set_aside
 from resources.publishing import exclusive, publish_json, publish_text, read_json
 from resources.source import GitSource
 from resources.staging import publish, staged
 
 LOCK_SECONDS = 2.0
+NO_BRANCH = "couldn't find remote ref"
 FETCH = ("fetch", "--quiet", "--update-head-ok", "--update-shallow", "--no-tags", "--no-recurse-submodules")
 FETCH += ("--no-write-fetch-head", "--")
 
 
-def clone_of(mirrors: Path, name: str) -> Path:
-    """Where the clone of the watched repository of this name is."""
-    return mirrors / name / "clone"
-
-
 class Mirror:
-    """The clone of one watched repository. `branch` is the one that is followed."""
+    """The clone of one repository. `branch` is the one that is followed. `allowed_endpoints` are for somebody else's
+    repository; None says that it is the platform's own."""
 
     def __init__(
         self,
@@ -46,13 +46,14 @@ class Mirror:
         repository: WatchedRepository,
         branch: str,
         now: Callable[[], float] = time.time,
-        allowed_endpoints: Collection[str] = (),
+        allowed_endpoints: Collection[str] | None = (),
     ) -> None:
         self.clone = clone_of(mirrors, repository.name)
         self._folder = self.clone.parent
         self._repository, self._branch, self._now = repository, branch, now
         self._allowed = allowed_endpoints
         self._git = GitProgram(repository)
+        self._fetched_at = -math.inf  # by this process's own clock
 
     def reach(self) -> Reach:
         """What the last fetch found; asks nobody."""
@@ -81,7 +82,30 @@ class Mirror:
             after = before.answered(self._now(), lacks)
             if after != before:
                 self._keep(after)
+            self._fetched_at = time.monotonic()
             return after
+
+    def younger_than(self, seconds: float, interval_seconds: float) -> None:
+        """Fetches the branch unless this process did within so many seconds. Raises TransientError where the branch
+        cannot be had now, whatever was fetched before."""
+        if time.monotonic() - self._fetched_at >= seconds and (told := self.refresh(interval_seconds).told):
+            raise TransientError(told)
+
+    def fetch(self, branch: str) -> bool:
+        """Brings another branch of the remote as it is there now; False, and gone here, where it has none."""
+        with exclusive(self._folder / "lock") as lock:
+            try:
+                self._git.run(f"--git-dir={self.clone / '.git'}", *FETCH, *self._refspec(branch), lock=lock)
+            except GitFailed as error:
+                if NO_BRANCH not in str(error):
+                    raise
+                self._git.run(f"--git-dir={self.clone / '.git'}", "update-ref", "-d", f"refs/heads/{branch}")
+                return False
+            return True
+
+    def push(self, repository: Path, refspec: str, *options: str) -> None:
+        """Sends what a clone has to the remote. Raises GitFailed with what the remote said."""
+        self._git.run("-C", repository, "push", "--quiet", "--no-verify", *options, self._repository.url, refspec)
 
     def end_pause(self) -> None:
         """Lets the next `refresh` ask at once, as after a sign that the host is there. How long it has failed stays
@@ -102,29 +126,31 @@ class Mirror:
                 if before.failures:
                     self._sweep()
                 set_aside(self.clone, self._branch)
-                self._git.run(f"--git-dir={self.clone / '.git'}", *FETCH, *self._wanted, lock=lock)
+                self._git.run(f"--git-dir={self.clone / '.git'}", *FETCH, *self._refspec(self._branch), lock=lock)
             else:
                 with staged(self._folder) as folder:
                     self._git.run("init", "--quiet", "--template=", f"--initial-branch={self._branch}", folder)
-                    self._git.run(f"--git-dir={folder / '.git'}", *FETCH, *self._wanted, lock=lock)
+                    self._git.run(f"--git-dir={folder / '.git'}", *FETCH, *self._refspec(self._branch), lock=lock)
                     publish(folder, self.clone)
             self._keep_dvc_config()
         except GitFailed as error:
-            if "couldn't find remote ref" not in str(error):
+            if NO_BRANCH not in str(error):
                 raise
             return f"{self._told} has no branch {self._branch}: nothing is released, and what serves goes on"
         except InputError as error:
             return f"{self._told}: {error}; nothing is released until that is mended there"
         return ""
 
-    @property
-    def _wanted(self) -> tuple[str, str]:
-        return self._repository.url, f"+refs/heads/{self._branch}:refs/heads/{self._branch}"
+    def _refspec(self, branch: str) -> tuple[str, str]:
+        return self._repository.url, f"+refs/heads/{branch}:refs/heads/{branch}"
 
     def _keep_dvc_config(self) -> None:
         source, place = GitSource(self.clone), self.clone / dvc_config.FILE
         given = source.read(source.head(self._branch), dvc_config.FILE) or b""
-        content = dvc_config.followed_config(given, self._allowed, self._repository.scheme == "file")
+        if self._allowed is None:
+            content = given.decode(errors="replace")
+        else:
+            content = dvc_config.followed_config(given, self._allowed, self._repository.scheme == "file")
         if not place.is_file() or place.read_text(encoding="utf-8") != content:
             publish_text(place, content)
 

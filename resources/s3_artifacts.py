@@ -45,6 +45,10 @@ class S3Artifacts(ArtifactStore):
         self._place, self._part_bytes = place, part_bytes
         self._cache = FolderArtifacts(cache)
 
+    @property
+    def uri(self) -> str:
+        return self._place.uri.rstrip("/")
+
     def publish(self, kind: str, folder: Path) -> Artifact:
         artifact = self._cache.publish(kind, folder)
         bucket, below = self._opened(kind, artifact.digest)

@@ -34,11 +34,12 @@ PARTS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Stored:
-    """An object as it was listed; `etag` is without its quotation marks."""
+    """An object as it was listed; `etag` is without its quotation marks, `modified` in seconds since 1970."""
 
     key: str
     size_bytes: int
     etag: str
+    modified: float
 
 
 class S3Folder:
@@ -64,7 +65,8 @@ class S3Folder:
                 if "IsTruncated" not in page:  # botocore takes an answer that was cut off for an empty one
                     raise TransientError(f"{self._place.endpoint or 'S3'} broke off the listing of {prefix}")
                 for entry in page.get("Contents", []):
-                    stored = Stored(entry["Key"], entry["Size"], entry["ETag"].strip('"'))
+                    etag, modified = entry["ETag"].strip('"'), entry["LastModified"].timestamp()
+                    stored = Stored(entry["Key"], entry["Size"], etag, modified)
                     found[entry["Key"].removeprefix(prefix)] = stored
             return found
 
@@ -88,6 +90,10 @@ class S3Folder:
 
     def content(self, stored: Stored) -> bytes:
         return b"".join(self.chunks(stored))
+
+    def read(self, name: str) -> bytes:
+        """A small object's bytes. Raises NotThere where there is none."""
+        return self._asked(lambda: self._client.get_object(**self._named(self._prefix + name))["Body"].read())
 
     def send(self, name: str, file: Path, there: Stored | None = None) -> None:
         """Make the file's bytes the object `name`, unless it is `there` already by size and ETag."""

@@ -15,6 +15,8 @@ from llmops_core.errors import EnvironmentLacks, InputError, Problem
 from llmops_core.fingerprint import digest_of
 from llmops_core.job_settings import ClusterJobsPlace, LocalJobsPlace
 from llmops_core.outage import Reach, read_reach
+from llmops_core.platform_settings import Bucket
+from llmops_core.pods import unfit_for_pods
 from llmops_core.repositories import WatchedRepository
 from llmops_core.serving_manifest import WeightStore
 from llmops_core.serving_settings import LocalServingPlace
@@ -24,18 +26,19 @@ from resources.arrivals import Place, place_of
 from resources.artifact_store import ArtifactStore, FolderArtifacts
 from resources.dataset_commit import DatasetCommits, GitDvcCommits
 from resources.dataset_store import DatasetStore, DvcStore
-from resources.feedback_store import FeedbackStore, FolderFeedback
+from resources.feedback_store import FeedbackStore, FolderFeedback, S3Feedback
 from resources.file_index import FileIndex
-from resources.home import Home
+from resources.home import Home, clone_of
 from resources.ledger import Ledger, SqlLedger
 from resources.metrics import EnvoyMetrics, Metrics
-from resources.mirror import Mirror, clone_of
+from resources.mirror import Mirror
 from resources.object_store import NamedPlace
 from resources.postgres import database_url
 from resources.processes import Processes, SupervisorProcesses
 from resources.prometheus_metrics import PrometheusMetrics
 from resources.publishing import publish_json, read_json
 from resources.recipe_code import RecipeCode
+from resources.ruling_files import Followed, RulingFiles, ruling_files
 from resources.s3_artifacts import S3Artifacts
 from resources.secret_values import secret_value
 from resources.serving import LocalServing, ServingEngine
@@ -94,9 +97,21 @@ class Platform:
         """The branch that is followed; HEAD for whatever is checked out."""
         return (self.watched.branch if self.repository else None) or self.settings.branch
 
+    @property
+    def follows(self) -> bool:
+        """Whether the repository that is read is fetched from elsewhere; else it is a checkout in which people work."""
+        return bool(self.repository) or self.home.origin is not None
+
     @cached_property
     def mirror(self) -> Mirror:
+        """Of a repository that is followed."""
+        if not self.repository and isinstance(self.ruling, Followed):
+            return self.ruling.mirror
         return Mirror(self._mirrors, self.watched, self.branch, allowed_endpoints=self.settings.allowed_endpoints)
+
+    @property
+    def ruling(self) -> RulingFiles:
+        return ruling_files(self.home)
 
     @property
     def _mirrors(self) -> Path:
@@ -109,8 +124,9 @@ class Platform:
 
     @cached_property
     def source(self) -> SourceRepository:
-        origin = next((each.url for each in self.settings.repositories if each.name == self.repository), "")
-        return GitSource(self.checkout, origin)
+        own = self.home.origin.url if self.home.origin else ""
+        named = {each.name: each.url for each in self.settings.repositories}
+        return GitSource(self.checkout, named.get(self.repository, "") if self.repository else own)
 
     @cached_property
     def data(self) -> DatasetStore:
@@ -129,7 +145,8 @@ class Platform:
 
     @cached_property
     def dataset_commits(self) -> DatasetCommits:
-        return GitDvcCommits(self.home.repository, self.home.folder("work"))
+        own = self.at("")
+        return GitDvcCommits(self.home.repository, self.home.folder("work"), own.mirror if own.follows else None)
 
     def place(self, watched: WatchedPlace) -> Place:
         return place_of(watched)
@@ -154,9 +171,10 @@ class Platform:
         folder, bucket = self.home.folder("artifacts"), self.settings.platform.artifacts
         if bucket is None:
             return FolderArtifacts(folder)
-        file = f"config/{self.settings.name}.yaml"
-        place = NamedPlace(file, "platform.artifacts.uri", bucket.uri, bucket.endpoint, bucket.region)
-        return S3Artifacts(place, folder)
+        return S3Artifacts(self._named_place("platform.artifacts.uri", bucket), folder)
+
+    def _named_place(self, field: str, bucket: Bucket) -> NamedPlace:
+        return NamedPlace(f"config/{self.settings.name}.yaml", field, bucket.uri, bucket.endpoint, bucket.region)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -166,7 +184,10 @@ class Platform:
 
     @cached_property
     def feedback(self) -> FeedbackStore:
-        return FolderFeedback(self.home.root / "feedback")
+        bucket = self.settings.platform.feedback
+        if bucket is None:
+            return FolderFeedback(self.home.root / "feedback")
+        return S3Feedback(self._named_place("platform.feedback.uri", bucket))
 
     @cached_property
     def processes(self) -> Processes:
@@ -246,17 +267,20 @@ class Platform:
         from resources.kubernetes_api import connected
         from resources.kubernetes_jobs import KubernetesJobs
 
-        file, bucket = f"config/{self.settings.name}.yaml", place.store
-        store = NamedPlace(file, "jobs.store.uri", bucket.uri, bucket.endpoint, bucket.region)
+        store = self._named_place("jobs.store.uri", place.store)
         return KubernetesJobs(place, connected(place.namespace), store)
 
 
 def build_platform(home: Home) -> Platform:
-    """The platform that `home` names, ruled by its file in the working tree's config/."""
-    folder = home.repository / "config"
-    known = {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.is_file()}
-    path = known.get(home.environment)
-    if path is None:
-        expected, message = f"one of: {', '.join(known) or 'none'}", f"{folder}/{home.environment}.yaml does not exist"
+    """The platform that `home` names, ruled by its file in config/. Raises InputError for settings that cannot rule
+    there, TransientError where the repository that has them cannot be cloned."""
+    ruling, path = ruling_files(home), f"config/{home.environment}.yaml"
+    known = [Path(name).stem for name in ruling.names("config") if name.endswith(".yaml")]
+    content = ruling.read(path) if home.environment in known else None
+    if content is None:
+        expected, message = f"one of: {', '.join(known) or 'none'}", f"{path} does not exist in {ruling.place}"
         raise InputError(Problem("environment", "LLMOPS_ENVIRONMENT", home.environment, expected, message))
-    return Platform(home, load_settings(path.read_bytes(), f"config/{home.environment}.yaml"))
+    settings = load_settings(content, path)
+    if home.origin is not None and (unfit := unfit_for_pods(settings, home.origin.branch or "", path)):
+        raise InputError(*unfit)
+    return Platform(home, settings)

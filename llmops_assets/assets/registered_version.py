@@ -6,7 +6,7 @@ from dagster import AssetExecutionContext, MetadataValue, asset
 
 from llmops_assets.assets.evaluation import evaluation
 from llmops_assets.card import model_card
-from llmops_assets.operations.identity import platform_key, platform_signers
+from llmops_assets.operations.identity import platform_signers, sign_version
 from llmops_assets.partitions import models
 from llmops_assets.resource import PlatformResource
 from llmops_assets.step import ONCE_MORE, Step, stage
@@ -58,8 +58,8 @@ def _registered(step: Step) -> Fact:
     request = RegistrationRequest(
         facts=facts,
         run_id=evidence["weights"].body["experiment_run"],
-        signature=platform.signatures.sign(facts.statement(), platform_key(platform), VERSION_NAMESPACE),
-        artifact_uri=artifacts["weights"].path.as_uri(),
+        signature=sign_version(platform, facts.statement()),
+        artifact_uri=f"{platform.artifacts.uri}/weights/{artifacts['weights'].digest}",
         description=model_card(step, facts, evidence),
         metrics=report["suites"],
         evidence={"evaluation.json": artifacts["evaluation"].path / "report.json"},

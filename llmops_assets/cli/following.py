@@ -73,7 +73,7 @@ def release_model(platform: Platform, model: str, revision: str, say: Say) -> Ou
 def resolve(platform: Platform, model: str, revision: str | None) -> str:
     """The full commit id that a person means; the model must exist there. Without a revision it is what is checked out,
     and where nothing is, the head of the watched branch."""
-    found = platform.source.resolve(revision or (head_of(platform) if platform.repository else "HEAD"))
+    found = platform.source.resolve(revision or (head_of(platform) if platform.follows else "HEAD"))
     if platform.source.read(found, f"models/{model}/model.yaml") is None:
         path = f"models/{model}/model.yaml"
         raise InputError(Problem(path, "", "no such file", "a model", f"there is no model {model} at {found[:12]}"))
@@ -82,7 +82,7 @@ def resolve(platform: Platform, model: str, revision: str | None) -> str:
 
 def left_out(platform: Platform, revision: str) -> str:
     """A sentence about what is edited in the checkout and not committed, where it is what is released; else empty."""
-    if platform.repository or revision != platform.source.head():
+    if platform.follows or revision != platform.source.head():
         return ""
     files = [path if path.isprintable() else ascii(path) for path in not_committed(platform.home.repository)]
     if not files:

@@ -1,5 +1,6 @@
-"""Approvals in and out of the ledger. Who may approve is read from the platform's own checkout, never from the
-revision under review."""
+"""Approvals in and out of the ledger. Who may approve is read from the platform's own checkout, or from the head of the
+branch that it follows, never from the revision under review. It is read anew each time: who may no longer approve has
+not approved."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -110,10 +111,10 @@ def approvals_of(platform: Platform, model: str) -> list[Approval]:
 def trusted_signers(platform: Platform) -> str:
     """The text of allowed_signers: the configured file, and the machine's own key where it may sign."""
     approvals = platform.settings.approvals
-    path = platform.home.repository / approvals.signers
-    if not path.is_file():
+    content = platform.ruling.read_now(approvals.signers)
+    if content is None:
         raise EnvironmentLacks(f"{approvals.signers} is not there: without it nobody's signature counts")
-    configured = path.read_text(encoding="utf-8")
+    configured = content.decode(errors="replace")
     if not approvals.sign_locally:
         return configured
     public = platform.signatures.make_key(local_key(platform), LOCAL_IDENTITY)
@@ -122,12 +123,12 @@ def trusted_signers(platform: Platform) -> str:
 
 
 def trusted_roles(platform: Platform) -> Mapping[str, frozenset[str]]:
-    """{identity: roles in production}, from the platform's own checkout."""
+    """{identity: roles in production}."""
     approvals = platform.settings.approvals
-    path = platform.home.repository / approvals.approvers
-    if not path.is_file():
+    content = platform.ruling.read_now(approvals.approvers)
+    if content is None:
         raise EnvironmentLacks(f"{approvals.approvers} is not there: it says who may approve in which role")
-    roles = load_approvers(path.read_bytes(), approvals.approvers).roles_in(ENVIRONMENT)
+    roles = load_approvers(content, approvals.approvers).roles_in(ENVIRONMENT)
     return {**roles, LOCAL_IDENTITY: frozenset(get_args(Role))} if approvals.sign_locally else roles
 
 

@@ -82,7 +82,7 @@ def record_ratings(platform: Platform, model: str, ratings: Sequence[Rating], so
     submission = platform.feedback.submit(model, complete)
     answerers = Counter((each.version, each.digest, each.assumed) for each in complete)
     told = tuple(Answerer(*who, count) for who, count in sorted(answerers.items()))
-    return Recorded(model, len(complete), submission.repeated, str(submission.path), told)
+    return Recorded(model, len(complete), submission.repeated, submission.place, told)
 
 
 def curate_ratings(platform: Platform, model: str) -> Published:

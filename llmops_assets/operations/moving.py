@@ -5,7 +5,8 @@ records rest on comes in before the records: a killed import leaves artefacts th
 goes on. What serves is not moved: `llmops release` at the new place puts the same versions into production again,
 without making anything anew.
 
-Private keys stay where they are. The new platform signs with a key of its own and keeps the old one's public key.
+Private keys stay where they are. The new platform signs with a key of its own and keeps the old one's public key; where
+its settings name whose signatures count, that file must have the old one's before anything is taken in.
 """
 
 import json
@@ -15,13 +16,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from llmops_assets.operations.identity import APPROVER_KEY, PLATFORM_KEY, former_keys
+from llmops_assets.operations.identity import APPROVER_KEY, PLATFORM_KEY, public_keys, take_in
 from llmops_core.errors import InputError, IntegrityError, Problem
 from llmops_core.facts import Fact, first_broken
-from llmops_core.fingerprint import digest_of_bytes
 from llmops_core.tree_path import checked_path
 from resources.archive import CHUNK_BYTES, Archive, ArchiveWriter, Hashed, writing
-from resources.publishing import publish_text
 from resources.wiring import Platform
 
 LEDGER, ORIGIN = "ledger.json", "origin.json"
@@ -46,15 +45,15 @@ def export_state(platform: Platform, file: Path) -> Moved:
     if (broken := first_broken(fact for fact, _ in entries)) is not None:
         raise IntegrityError(f"line {broken.sequence} of the ledger is not what was written there; nothing is exported")
     with writing(file) as archive:
-        origin = {"environment": platform.settings.name, "artifacts": platform.home.folder("artifacts").as_uri()}
+        origin = {"environment": platform.settings.name, "artifacts": platform.artifacts.uri}
         archive.add(ORIGIN, json.dumps(origin).encode())
         archive.add(LEDGER, json.dumps([{**fact.model_dump(), "once": once} for fact, once in entries]).encode())
         for name in (PLATFORM_KEY, APPROVER_KEY):
-            for number, key in enumerate([*former_keys(platform, name), *_own_key(platform, name)]):
+            for number, key in enumerate(public_keys(platform, name)):
                 archive.add(f"keys/{number}-{name}.pub", f"{key}\n".encode())
         submissions = platform.feedback.submissions()
-        for path in submissions:
-            archive.add_file(f"feedback/{path.parent.name}/{path.name}", path)
+        for model, name in submissions:
+            archive.add(f"feedback/{model}/{name}", platform.feedback.submitted(model, name))
         with tempfile.TemporaryDirectory(dir=platform.home.folder("work")) as scratch:
             platform.registry_at_rest.export_to(Path(scratch))
             for path in sorted(p for p in Path(scratch).rglob("*") if p.is_file()):
@@ -81,17 +80,10 @@ def import_state(platform: Platform, file: Path) -> Moved:
             if kind == "artifacts":
                 _take_artifact_in(platform, members, Path(scratch))
                 artifacts += 1
-        here = platform.home.folder("artifacts").as_uri()
+        here = platform.artifacts.uri
         platform.registry_at_rest.import_from(registry, lambda uri: _moved(uri, origin["artifacts"], here))
     new = platform.ledger.restore(entries)
     return Moved(str(file), len(entries), new, artifacts, submissions)
-
-
-def _own_key(platform: Platform, name: str) -> Iterator[str]:
-    """The public half, where there is a key."""
-    key = platform.home.root / "keys" / name
-    if key.is_file():
-        yield platform.signatures.make_key(key, name)
 
 
 def _add_artifact(platform: Platform, archive: ArchiveWriter, kind: str, digest: str) -> None:
@@ -143,9 +135,8 @@ def _take_in(platform: Platform, name: str, stream: Hashed, registry: Path) -> i
         platform.feedback.restore(model, file, stream.read())
         return 1
     elif kind == "keys":
-        key = stream.read().decode()
-        own = "platform" if rest.endswith(f"-{PLATFORM_KEY}.pub") else APPROVER_KEY
-        publish_text(platform.home.folder("keys/former") / f"{digest_of_bytes(key.encode())[:16]}-{own}.pub", key)
+        name = PLATFORM_KEY if rest.endswith(f"-{PLATFORM_KEY}.pub") else APPROVER_KEY
+        take_in(platform, name, stream.read().decode())
     return 0
 
 

@@ -2,8 +2,8 @@
 
 What a commit asks for is decided in operations/changes.py; here it becomes Dagster's: run requests, partitions, a
 cursor, and a text for the tick. A tick that finds branch and ledger where they were costs one reading of each. An
-unreadable repository fails the tick, which is seen in the UI and tried again. A repository elsewhere is fetched first;
-while it cannot be reached the cursor stays, so that nothing is lost.
+unreadable repository fails the tick, which is seen in the UI and tried again. A repository elsewhere is fetched first
+(the platform's own too, where it works in pods); while it cannot be reached the cursor stays, so that nothing is lost.
 
 A remote with data that cannot be reached holds up its own models. A tick that fails keeps no cursor, and would begin
 with the same models again; so one that came further says what failed and keeps that, and the next, which has nothing
@@ -27,6 +27,7 @@ from dagster import (
     sensor,
 )
 
+from llmops_assets.code_location import end_this_process, shape_of
 from llmops_assets.jobs.release import release
 from llmops_assets.operations.changes import Change, Decision, change_since, decide, run_key
 from llmops_assets.partitions import models
@@ -59,15 +60,27 @@ def watching(watched: WatchedRepository | None = None) -> SensorDefinition:
         description=f"Releases what a commit of {watched.url if watched else 'this repository'} changes, once.",
     )
     def look(context: SensorEvaluationContext, platform: PlatformResource) -> SensorResult | SkipReason:
-        doors = platform.open().at(watched.name if watched else "")
-        if watched and (silent := doors.mirror.refresh(INTERVAL_SECONDS)).why:
+        doors = platform.open().at(watched.name) if watched else None
+        silent = doors.mirror.refresh(INTERVAL_SECONDS) if doors else platform.fetch(INTERVAL_SECONDS)
+        if silent.why:
             return SkipReason(silent.told)
+        doors = doors or platform.open()
+        if doors.home.origin and platform.shape != shape_of(doors.settings):
+            return _start_again(context, doors)
         return _tick(context, doors, name)
 
     return look
 
 
 repository = watching()
+
+
+def _start_again(context: SensorEvaluationContext, doors: Platform) -> SkipReason:
+    why = f"config/{doors.settings.name}.yaml names other sensors, or another executor, than the code location has"
+    if end_this_process():
+        return SkipReason(f"{why}: it starts again")
+    context.log.warning(f"{why}: start it again")
+    return SkipReason(f"{why}: start it again, nothing is released until then")
 
 
 def _tick(context: SensorEvaluationContext, doors: Platform, name: str) -> SensorResult | SkipReason:

@@ -1,13 +1,14 @@
 """allowed_signers: what ssh-keygen would skip in silence is named, what it reads is not."""
 
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops_core.allowed_signers import problems_of_signers
+from llmops_core.allowed_signers import KEY_TYPES, keys_of, problems_of_signers
 
 FILE = "config/approvers/allowed_signers"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKeUWrSqbWi/rmuOnfbPpyBSTkA4ZH+VU2rMhJfYW3FE"
@@ -70,6 +71,20 @@ def test_a_private_key_pasted_into_the_file_was_shown() -> None:
     secret = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ"
     problems = problems_of_signers(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{secret}\n".encode(), FILE)
     assert len(problems) == 2 and not any(secret in str(problem) for problem in problems)
+
+
+def test_a_key_that_counts_was_not_found_or_one_that_does_not_was() -> None:
+    kind, key = KEY.split()[:2]
+    text = "\n".join(["# who", *GOOD, *BAD.values(), ""])
+    assert keys_of(text) == list(dict.fromkeys(" ".join(words) for words in _keys(GOOD)))
+    assert f"{kind} {key}" in keys_of(text) and keys_of("") == []
+
+
+def _keys(lines: Iterable[str]) -> Iterator[list[str]]:
+    """The key of a line is its last two words, but for comments."""
+    for words in (line.split() for line in lines if "#" not in line):
+        first = next(number for number, word in enumerate(words) if word in KEY_TYPES)
+        yield words[first : first + 2]
 
 
 @given(st.binary())

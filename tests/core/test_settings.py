@@ -39,6 +39,8 @@ FULL = {
         "mlflow": {"url": "http://mlflow.llmops:5000", "token": {"file": "/run/secrets/mlflow"}},
         "dvc_remote": {"uri": "s3://bucket/dvc", "endpoint": "http://minio:9000", "region": "eu-central-1"},
         "artifacts": {"uri": "s3://bucket/artifacts"},
+        "feedback": {"uri": "s3://bucket/feedback"},
+        "signing": {"key": "/run/secrets/signing", "signers": "a/platform"},
     },
     "jobs": {
         **{"kind": "kubernetes", "namespace": "llm-jobs", "image": "registry.example.com/llmops/training:1"},

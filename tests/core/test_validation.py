@@ -15,7 +15,7 @@ from tests.core.spec_samples import FOLDER, HUGGING_FACE, LOCAL, S3
 from tests.core.test_settings import FULL as WATCHING
 
 FULL = {**WATCHING, "arrivals": []}
-FIELDS = ("approvers", "signers")
+FIELDS = ("approvals.approvers", "approvals.signers", "platform.signing.signers")
 ROOT = Path(__file__).parents[2]
 LOCK = b"""schema: '2.0'
 stages:
@@ -28,7 +28,7 @@ stages:
       size: 20
       nfiles: 6
 """
-LISTS = {"a/signers": b"# nobody yet\n", "a/roles.yaml": b"approvers: {}\n"}
+LISTS = {"a/signers": b"# nobody yet\n", "a/platform": b"# no key yet\n", "a/roles.yaml": b"approvers: {}\n"}
 
 
 def tree(**models):
@@ -60,7 +60,7 @@ def test_files_could_arrive_for_a_model_that_is_not_there():
 
 
 def test_this_repository_is_valid():
-    patterns = ("models/*/model.yaml", "config/*.yaml", "config/approvers/*", "data/**/*.dvc", "dvc.lock", "dvc.yaml")
+    patterns = ("models/*/model.yaml", "config/*.yaml", "config/*/*", "data/**/*.dvc", "dvc.lock", "dvc.yaml")
     paths = [path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()]
     assert validate({str(path.relative_to(ROOT)): path.read_bytes() for path in paths}) == []
 
@@ -123,11 +123,11 @@ def test_a_tree_with_nothing_in_it_was_valid():
         assert "nothing to validate: no models/*/model.yaml and no config/*.yaml" in problem.message
 
 
-@pytest.mark.parametrize("others", [{}, {"a/roles.yaml": "a symbolic link", "a/signers": "a symbolic link"}])
+@pytest.mark.parametrize("others", [{}, dict.fromkeys(LISTS, "a symbolic link")])
 def test_lists_of_approvers_that_are_not_there_were_missed(others):
     files = {file: content for file, content in tree(a=alone(LOCAL)).items() if file not in LISTS}
     problems = validate(files, others=others)
-    fields = [(f"config/{name}.yaml", f"approvals.{field}") for name in ("production", "staging") for field in FIELDS]
+    fields = [(f"config/{name}.yaml", field) for name in ("production", "staging") for field in FIELDS]
     assert [(problem.file, problem.field) for problem in problems] == fields
     word = "a symbolic link is there" if others else "nothing is there"
     assert all(word in problem.message and problem.message.startswith("line ") for problem in problems)

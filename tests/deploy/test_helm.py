@@ -56,11 +56,12 @@ def test_a_setting_of_the_code_location_that_no_config_map_holds(environment: st
         one(environment, "ConfigMap", name)
     told = one(environment, "ConfigMap", "llmops")["data"]
     mounted = {mount["mountPath"] for mount in deployment["volumeMounts"]}
-    files = re.findall(r"(/etc/llmops/git)/([\w-]+)", told["GIT_SSH_COMMAND"])
-    assert {folder for folder, _ in files} <= mounted
+    folder, _, key = told["LLMOPS_ORIGIN_KEY"].rpartition("/")
+    hosts = [each["subPath"] for each in deployment["volumeMounts"] if each["mountPath"] == "/etc/ssh/ssh_known_hosts"]
+    assert folder in mounted and len(hosts) == 1
     if environment != "development":
         keys = {datum["secretKey"] for datum in one(environment, "ExternalSecret", "git")["spec"]["data"]}
-        assert {file for _, file in files} == keys
+        assert {key, *hosts} == keys
 
 
 @environments

@@ -89,7 +89,8 @@ class World:
         )
 
     def resource(self) -> PlatformResource:
-        return PlatformResource(repository=str(self.home.repository), home=str(self.home.root))
+        where = {"repository": str(self.home.repository), "home": str(self.home.root)}
+        return PlatformResource(**where, environment=self.home.environment, origin=self.home.origin_variables)
 
     def reasons(self, subject: str) -> list[str]:
         """Why this stage was refused, in order."""
@@ -145,5 +146,5 @@ def new_world(root: Path, server: GatewayServer) -> World:
 
 def opened(world: World, monkeypatch: Any) -> World:
     """Dagster's resource opens this world's platform from now on."""
-    monkeypatch.setattr("llmops_assets.resource._built", lambda home: world.doors())
+    monkeypatch.setattr("llmops_assets.resource._built", lambda home, ruled_by: world.doors())
     return world

@@ -20,16 +20,16 @@ def test_ratings_changed_by_being_stored(tmp_path: Path) -> None:
     store.submit("a.b", [TWO])
     store.submit("other", [ONE])
     assert Counter(FolderFeedback(tmp_path).ratings("a.b")) == Counter({ONE: 1, TWO: 3})
-    assert not first.repeated and first.digest in first.path.name and first.path.parent == tmp_path / "a.b"
+    assert not first.repeated and first.digest in first.place and Path(first.place).parent == tmp_path / "a.b"
     assert store.ratings("nobody") == []
 
 
 def test_a_submission_sent_again_counted_twice(tmp_path: Path) -> None:
     store = FolderFeedback(tmp_path)
     first, again = store.submit("tiny", [ONE]), store.submit("tiny", [ONE])
-    assert again.repeated and again.path == first.path
-    twin = first.path.with_name(f"20990101T000000000000Z-{first.digest}.jsonl")  # two senders in one instant
-    twin.write_bytes(first.path.read_bytes())
+    assert again.repeated and again.place == first.place
+    path = Path(first.place)
+    path.with_name(f"20990101T000000000000Z-{first.digest}.jsonl").write_bytes(path.read_bytes())  # sent twice at once
     assert store.ratings("tiny") == [ONE]
 
 
@@ -79,7 +79,7 @@ def test_a_full_disk_left_half_a_submission(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("content", [b"", b'{"question": "Why?"}\n', b'{"stars": 5}\n', b"5\n", b"{"])
 def test_a_changed_submission_was_believed(tmp_path: Path, content: bytes) -> None:
     store = FolderFeedback(tmp_path)
-    path = store.submit("tiny", [ONE]).path
+    path = Path(store.submit("tiny", [ONE]).place)
     assert path.stat().st_mode & 0o222 == 0
     path.chmod(0o600)
     path.write_bytes(content)

@@ -1,0 +1,95 @@
+"""The files of the platform's owner that rule releases and cannot be ruled by them: settings, and who may sign.
+
+On a machine with a checkout they are what stands in the checkout. In a pod they are what stands at the head of the
+branch that is followed, in a clone that the platform makes and fetches: never in a working tree, which would be half
+written while another thread reads it.
+"""
+
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from pathlib import Path
+
+from llmops_core.repositories import WatchedRepository
+from resources.home import Home
+from resources.mirror import Mirror
+from resources.source import GitSource
+
+FETCH_SECONDS = 15.0  # what was fetched so long ago is fetched again before a decision rests on it
+
+
+class RulingFiles(ABC):
+    """Paths are relative to the repository."""
+
+    place: str
+
+    @abstractmethod
+    def read(self, path: str) -> bytes | None:
+        """The file as it is known here; None where there is none. Where nothing is known yet, the repository is cloned:
+        raises TransientError where it cannot be."""
+
+    @abstractmethod
+    def read_now(self, path: str) -> bytes | None:
+        """The file as it stands now. Raises TransientError where that cannot be known: what was taken back since the
+        last look must not count."""
+
+    @abstractmethod
+    def names(self, folder: str) -> list[str]:
+        """The files of a folder."""
+
+    @abstractmethod
+    def state(self, path: str) -> str:
+        """Differs where `read` does; empty where people work, who start the platform again when they change a file."""
+
+
+class CheckedOut(RulingFiles):
+    def __init__(self, repository: Path) -> None:
+        self._repository = repository
+        self.place = str(repository)
+
+    def read(self, path: str) -> bytes | None:
+        file = self._repository / path
+        return file.read_bytes() if file.is_file() else None
+
+    def read_now(self, path: str) -> bytes | None:
+        return self.read(path)
+
+    def names(self, folder: str) -> list[str]:
+        return sorted(each.name for each in (self._repository / folder).glob("*") if each.is_file())
+
+    def state(self, path: str) -> str:
+        return ""
+
+
+class Followed(RulingFiles):
+    """`root` is the platform's state folder, in which the clone is made."""
+
+    def __init__(self, root: Path, origin: WatchedRepository) -> None:
+        self._branch = origin.branch or ""
+        self.mirror = Mirror(root, origin, self._branch, allowed_endpoints=None)
+        self._source = GitSource(self.mirror.clone)
+        self.place = f"{self._branch} of {origin.url}"
+
+    def read(self, path: str) -> bytes | None:
+        return self._source.read(self._head(), path)
+
+    def read_now(self, path: str) -> bytes | None:
+        self.mirror.younger_than(FETCH_SECONDS, FETCH_SECONDS)
+        return self.read(path)
+
+    def names(self, folder: str) -> list[str]:
+        paths = self._source.files(self._head(), folder)
+        return [path.removeprefix(f"{folder}/") for path in paths if path.count("/") == folder.count("/") + 1]
+
+    def state(self, path: str) -> str:
+        return self._source.tree_id(self._head(), path) or ""
+
+    def _head(self) -> str:
+        if not self.mirror.clone.exists():
+            self.mirror.younger_than(FETCH_SECONDS, FETCH_SECONDS)
+        return self._source.head(self._branch)
+
+
+@lru_cache(maxsize=8)
+def ruling_files(home: Home) -> RulingFiles:
+    """One for each home in a process, which remembers when it fetched."""
+    return CheckedOut(home.repository) if home.origin is None else Followed(home.root, home.origin)
