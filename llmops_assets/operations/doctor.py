@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from llmops_assets.operations.doctor_cluster import examine_cluster
+from llmops_assets.operations.identity import sign_version
 from llmops_core import lifecycle
 from llmops_core.doctor import Diagnosis, Health, judge_clock, judge_disk, judge_refusals
 from llmops_core.errors import EnvironmentLacks, LlmopsError, TransientError
@@ -91,6 +92,20 @@ def _data(platform: Platform) -> Examined:
 
 def _artifacts(platform: Platform) -> Examined:
     yield from _bucket_or_folder("artifacts", "platform.artifacts", platform.settings.platform.artifacts, platform)
+
+
+def _feedback(platform: Platform) -> Examined:
+    yield from _bucket_or_folder("feedback", "platform.feedback", platform.settings.platform.feedback, platform)
+
+
+def _signing(platform: Platform) -> Examined:
+    """Signs something that is kept nowhere: the key may be unreadable, or one that the file does not know."""
+    named = platform.settings.platform.signing
+    if named is None:
+        yield Diagnosis("signing", Health.OK, "a key of this machine's own, made on first use")
+        return
+    sign_version(platform, b"llmops doctor")
+    yield Diagnosis("signing", Health.OK, f"{named.key} signs, and {named.signers} knows it")
 
 
 def _job_store(platform: Platform) -> Examined:
@@ -199,6 +214,8 @@ PARTS: dict[str, Callable[[Platform], Examined]] = {
     "repository": _repository,
     "dvc remote": _data,
     "artifacts": _artifacts,
+    "feedback": _feedback,
+    "signing": _signing,
     "job store": _job_store,
     "ledger": _ledger,
     "dagster storage": _dagster,

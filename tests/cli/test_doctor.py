@@ -1,6 +1,7 @@
 """`llmops doctor` of this machine, with its real parts."""
 
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tests.cli.conftest import Ended
 from tests.fakes.git_with_data import GitWithData
 
 Run = Callable[..., Ended]
+WELL = ("settings", "repository", "artifacts", "feedback", "signing", "ledger", "mlflow", "disk")
 
 
 def verdicts(ended: Ended) -> dict[str, str]:
@@ -21,7 +23,7 @@ def test_an_environment_that_can_run_was_called_ill(llmops: Run, clone: GitWithD
     found = verdicts(ended)
     assert (ended.exit_code, ended.json["well"]) == (0, True), ended.output
     assert found["kubernetes"] == "not needed"
-    assert {found[name] for name in ("settings", "repository", "artifacts", "ledger", "mlflow", "disk")} == {"ok"}
+    assert {found[name] for name in WELL} == {"ok"}
     assert "All is well." in llmops("doctor").output
 
 
@@ -71,3 +73,22 @@ def test_a_dvc_remote_that_cannot_be_asked_was_called_good(
     config = clone.path / ".dvc" / "config"
     config.write_text("[core]\n    remote = store\n" + section.format(store=store))
     assert verdicts(llmops("doctor", "--json"))["dvc remote"] == verdict
+
+
+@pytest.mark.parametrize(("known", "verdict"), [(True, "ok"), (False, "failed")], ids=["known", "unknown"])
+def test_a_key_whose_signatures_nobody_believes_was_called_good(
+    llmops: Run, clone: GitWithData, tmp_path: Path, known: bool, verdict: str
+) -> None:
+    key = tmp_path / "platform"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "x", "-f", key], check=True)
+    half = " ".join(key.with_suffix(".pub").read_text().split()[:2])
+    signers = clone.path / "config" / "platform_signers" / "local"
+    signers.parent.mkdir(exist_ok=True)
+    signers.write_text(f'llmops-platform namespaces="llmops-version" {half}\n' if known else "# nobody yet\n")
+    settings = clone.path / "config" / "local.yaml"
+    told = f"platform: {{signing: {{key: {key}, signers: config/platform_signers/local}}}}\n"
+    settings.write_text(f"{settings.read_text()}\n{told}")
+    ended = llmops("doctor", "--json")
+    (found,) = [each for each in ended.json["diagnoses"] if each["name"] == "signing"]
+    assert found["verdict"] == verdict, found
+    assert known or "config/platform_signers/local" in found["found"]

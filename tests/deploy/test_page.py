@@ -2,7 +2,9 @@
 
 import re
 
-from tests.deploy.manifests import HELM, ROOT, of_kind, one
+from llmops_core.uris import parse_s3
+from tests.deploy.manifests import HELM, KUBERNETES, ROOT, named, of_kind, one, settings
+from tests.deploy.test_helm import merged
 
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 BLOCKS = "\n".join(re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
@@ -35,3 +37,55 @@ def test_a_label_of_the_page_is_one_that_no_policy_knows() -> None:
     assert told == {"llmops.dev/gateway", "llmops.dev/monitoring", "llmops.dev/storage"}
     assert all(label in policies for label in told)
     one("staging", "Gateway", "models")
+
+
+def test_a_line_to_add_names_no_component() -> None:
+    added = re.findall(r"^  - ../../../(components/\S+)$", PAGE, re.MULTILINE)
+    assert set(added) == {"components/gateway-beside-servers", "components/store-over-http"}
+    assert all((KUBERNETES / name / "kustomization.yaml").exists() for name in added)
+
+
+def test_a_step_comes_before_what_it_needs() -> None:
+    """An empty cluster has no namespaces: neither a Secret nor a comparison is to be had before them."""
+    order = [
+        "create namespace llmops-staging",
+        ">> config/platform_signers/staging",
+        "git push origin HEAD:staging",
+        "apply --server-side -k deploy/kubernetes/cluster",
+        "diff --server-side -k deploy/kubernetes/overlays/staging",
+        "apply --server-side -k deploy/kubernetes/overlays/staging",
+        "helm upgrade --install dagster",
+        "llmops doctor",
+    ]
+    assert BLOCKS.index("create namespace llmops-staging") < BLOCKS.index("create secret generic")
+    assert [BLOCKS.index(step) for step in order] == sorted(BLOCKS.index(step) for step in order)
+    made = re.findall(r"create namespace (\S+)", BLOCKS)
+    assert set(made) == {each["metadata"]["name"] for each in of_kind("staging", "Namespace")}
+
+
+def test_dagsters_pages_are_looked_for_at_another_port() -> None:
+    (told,) = re.findall(r"service/dagster-dagster-webserver \d+:(\d+)", BLOCKS)
+    assert int(told) == merged("staging")["dagsterWebserver"]["service"]["port"]
+
+
+def test_a_place_of_the_bucket_needs_rights_that_the_page_does_not_name() -> None:
+    (sentence,) = re.findall(r"^The platform lists, reads, writes and deletes below (.*?), and", PAGE, re.M | re.DOTALL)
+    mine = settings("staging")
+    buckets = [*(place["uri"] for place in mine["platform"].values() if "uri" in place), mine["jobs"]["store"]["uri"]]
+    used = {parse_s3(uri).prefix for uri in buckets}
+    used.add(merged("staging")["computeLogManager"]["config"]["s3ComputeLogManager"]["prefix"])
+    used.add(parse_s3(one("staging", "ConfigMap", "mlflow")["data"]["_MLFLOW_SERVER_ARTIFACT_ROOT"]).prefix)
+    assert {name.rstrip("/") for name in re.findall(r"`([\w-]+/)`", sentence)} == used
+
+
+def test_an_approver_is_told_another_variable_or_role() -> None:
+    mine = settings("staging")
+    assert f"export LLMOPS_ENVIRONMENT=staging {mine['platform']['ledger']['password']['env']}=" in BLOCKS
+    (role,) = re.findall(r"llmops approve \S+ --role (\w+)", BLOCKS)
+    assert role in mine["approvals"]["required"]
+
+
+def test_an_account_that_reads_the_store_gets_no_role_from_the_cloud() -> None:
+    (sentence,) = re.findall(r"^On EKS give (.*?) a role", PAGE, re.MULTILINE | re.DOTALL)
+    accounts = {named(each).rpartition("/")[2] for each in of_kind("staging", "ServiceAccount")}
+    assert set(re.findall(r"`([\w-]+)`", sentence)) == accounts
