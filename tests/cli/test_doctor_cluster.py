@@ -4,7 +4,6 @@ import base64
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,7 @@ from llmops_core.doctor import Diagnosis, Health
 from llmops_core.serving_manifest import SELECTOR
 from llmops_core.settings import Settings, load_settings
 from tests.core.test_gateway_state import served
-from tests.deploy.manifests import ROOT, of_kind, one
+from tests.deploy.manifests import ROOT, one
 from tests.fakes import kubernetes_kinds as kinds
 from tests.fakes.image_registry import image_registry
 from tests.fakes.kubernetes_api import KubernetesApi
@@ -27,6 +26,7 @@ CLASS = {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"}
 ACCEPTED = {"conditions": [{"type": "Accepted", "status": "True"}]}
 GATEWAY = one("staging", "Gateway", "models")["spec"]
 SERVED = served(GATEWAY)
+MONITOR = one("staging", "PodMonitor", "model-servers")["spec"]
 LABEL = {"nvidia.com/gpu.product": "Tesla-V100-SXM2-32GB"}
 
 
@@ -68,16 +68,11 @@ def api(monkeypatch: pytest.MonkeyPatch, registry: str) -> Iterator[KubernetesAp
         put(api, "serviceaccounts", "v1", "ServiceAccount", "model-server")
         put(api, "gateways", kinds.GATEWAYS.api_version, "Gateway", "models", spec=GATEWAY, status=SERVED)
         put(api, "gatewayclasses", kinds.GATEWAYS.api_version, "GatewayClass", "models", spec=CLASS, status=ACCEPTED)
-        put(api, "podmonitors", kinds.POD_MONITORS.api_version, "PodMonitor", "model-servers", spec=monitor()["spec"])
+        put(api, "podmonitors", kinds.POD_MONITORS.api_version, "PodMonitor", "model-servers", spec=MONITOR)
         put(api, "priorityclasses", "scheduling.k8s.io/v1", "PriorityClass", "llmops-serving", value=100000)
         put(api, "localqueues", kinds.LOCAL_QUEUES.api_version, "LocalQueue", "training", spec={"clusterQueue": "q"})
         put(api, "priorityclasses", "scheduling.k8s.io/v1", "PriorityClass", "llmops-training", value=1000)
         yield api
-
-
-def monitor() -> dict[str, Any]:
-    (found,) = of_kind("staging", "PodMonitor")
-    return found
 
 
 def put(api: KubernetesApi, plural: str, version: str, kind: str, name: str, **fields: object) -> None:

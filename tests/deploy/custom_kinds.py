@@ -132,9 +132,14 @@ class Endpoint(Strict):
     scrape_timeout: str = Field(pattern=r"^\d+s$")
 
 
+class NamespaceNames(Strict):
+    match_names: list[str] = Field(min_length=1)
+
+
 class PodMonitor(Strict):
+    namespace_selector: NamespaceNames | None = None
     selector: LabelSelector
-    pod_target_labels: list[str]
+    pod_target_labels: list[str] = []
     pod_metrics_endpoints: list[Endpoint] = Field(min_length=1)
 
 

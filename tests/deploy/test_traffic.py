@@ -1,12 +1,14 @@
 """Network policies, disruption budgets and monitors select what they are meant to: a selector that matches nothing is
 accepted by every API server."""
 
+import re
+
 import pytest
 
 from llmops_core.job_names import JobIdentity, labels
 from tests.core.test_serving_manifest import LARGE, made
 from tests.deploy.kustomize import Manifest
-from tests.deploy.manifests import ENVIRONMENTS, containers, named, of_kind, one, overlay, pods
+from tests.deploy.manifests import ENVIRONMENTS, ROOT, containers, named, of_kind, one, overlay, pods
 from tests.deploy.test_helm import merged, parts_of_the_chart
 
 environments = pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -81,7 +83,7 @@ def test_the_proxies_of_a_gateway_are_not_let_to_the_servers(environment: str) -
 
 @environments
 def test_a_monitor_that_watches_no_server(environment: str) -> None:
-    (monitor,) = of_kind(environment, "PodMonitor")
+    monitor = one(environment, "PodMonitor", "model-servers")
     assert monitor["spec"]["selector"]["matchLabels"] == SERVER
     template = SERVERS["spec"]["template"]
     assert SERVER.items() <= template["metadata"]["labels"].items()
@@ -94,6 +96,17 @@ def test_a_monitor_that_watches_no_server(environment: str) -> None:
         for port in rule["ports"]
     }
     assert open_ports == set(offered.values()), "a port that is scraped or asked is closed, or another is open"
+
+
+@environments
+def test_the_gateways_proxies_of_another_environment_are_counted_as_ours(environment: str) -> None:
+    gateway, monitor = one(environment, "Gateway", "models"), one(environment, "PodMonitor", "gateway-proxies")
+    assert monitor["spec"]["selector"]["matchLabels"] == {
+        "gateway.envoyproxy.io/owning-gateway-name": gateway["metadata"]["name"],
+        "gateway.envoyproxy.io/owning-gateway-namespace": gateway["metadata"]["namespace"],
+    }
+    told = re.findall(r"gateway-helm --namespace (\S+)", (ROOT / "docs" / "kubernetes.md").read_text())
+    assert monitor["spec"]["namespaceSelector"]["matchNames"] == told
 
 
 @environments
