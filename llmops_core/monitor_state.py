@@ -13,7 +13,9 @@ Manifest = Mapping[str, Any]
 
 NAME = "prometheus"
 PICK = "let it read every PodMonitor of the namespace (podMonitorSelectorNilUsesHelmValues=false): docs/kubernetes.md"
-MAKE = "apply deploy/kubernetes/components/monitoring/workloads, or let your Prometheus read the port http of these pods"
+MAKE = (
+    "apply deploy/kubernetes/components/monitoring/workloads, or let your Prometheus read these pods at the port http"
+)
 
 
 def judge_scrapes(address: str, scraped: int, running: int) -> Diagnosis:
