@@ -68,7 +68,7 @@ class Signing(Strict):
 
     key: SecretPath = Field(description="The file with the private key (OpenSSH), such as a mounted secret.")
     signers: RelativePath = Field(
-        description="Whose signatures count, in ssh-keygen's allowed_signers format: the key's public half, and former ones'."
+        description="Whose signatures count (ssh-keygen's allowed_signers): the key's public half, and former ones'."
     )
 
 

@@ -27,6 +27,7 @@ from resources.machine import free_bytes, is_free, lacking_programs, may_write
 from resources.object_store import NamedPlace
 from resources.platform_start import parts
 from resources.postgres import database_url
+from resources.ruling_files import FETCH_SECONDS
 from resources.secret_values import secret_value
 from resources.wiring import Platform, build_platform
 
@@ -63,6 +64,9 @@ def asked(name: str, part: Callable[[], Examined], mend: str = "") -> Examined:
 
 
 def _repository(platform: Platform) -> Examined:
+    if platform.home.origin is not None:
+        mend = "see its address, the key or token for it, and known hosts"
+        yield from asked("origin", lambda: _origin(platform), mend)
     head = platform.source.head(None if platform.branch == "HEAD" else platform.branch)
     yield Diagnosis("repository", Health.OK, f"{platform.branch} is at {head[:12]}")
     for watched in platform.settings.repositories:
@@ -70,6 +74,17 @@ def _repository(platform: Platform) -> Examined:
         look = ("ls-remote", "--exit-code", "--heads", watched.url, f"refs/heads/{view.branch}")
         name = f"repository {watched.name}"
         yield from asked(name, lambda watched=watched, look=look, name=name: _remote(GitProgram(watched), look, name))
+
+
+def _origin(platform: Platform) -> Examined:
+    """Fetched as at each tick; and pushed to in a rehearsal, where rows that arrive are committed."""
+    mirror, branch = platform.at("").mirror, platform.branch
+    mirror.younger_than(0, FETCH_SECONDS)
+    rights = "may be fetched"
+    if platform.settings.arrivals:
+        mirror.push(platform.home.repository, f"refs/heads/{branch}:refs/heads/arrivals/doctor", "--dry-run")
+        rights = "may be fetched and pushed to"
+    yield Diagnosis("origin", Health.OK, f"{platform.ruling.place} {rights}")
 
 
 def _remote(git: GitProgram, look: tuple[str, ...], name: str) -> Examined:

@@ -12,6 +12,7 @@ from dagster import SkipReason
 from llmops_assets.cli.following import left_out, resolve
 from llmops_assets.code_location import shape_of
 from llmops_assets.operations.approving import trusted_roles
+from llmops_assets.operations.doctor import _repository
 from llmops_assets.operations.identity import platform_signers, sign_version
 from llmops_assets.tags import REVISION_TAG
 from llmops_core.errors import InputError, TransientError
@@ -214,3 +215,18 @@ def test_an_origin_that_refuses_a_push_was_taken_for_an_outage_or_a_merge(
     assert arriving.taken().success
     (fact,) = arriving.facts("produced")
     assert "waits for review: the branch is checked out" in fact.body["passed_on"]
+
+
+def test_the_doctor_did_not_ask_the_origin(world: PodWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said() -> dict[str, tuple[str, str]]:
+        return {each.name: (each.verdict.value, each.found) for each in _repository(world.opened(world.home))}
+
+    assert said()["origin"] == ("ok", f"main of file://{world.repository.path} may be fetched")
+    arriving_at(world, tmp_path / "place", monkeypatch).watch()
+    world.repository.commit_model("training", seed=2)
+    assert said()["origin"][1].endswith("may be fetched")
+    assert said()["origin"][1].endswith("may be fetched and pushed to")
+    assert said()["repository"] == ("ok", f"main is at {world.repository.head[:12]}")
+    world.repository.path.rename(tmp_path / "away")
+    verdict, found = said()["origin"]
+    assert verdict == "failed" and "cannot be fetched" in found
