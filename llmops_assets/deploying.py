@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmops_core.errors import EnvironmentLacks, LlmopsError
+from llmops_assets.recipe_run import server_gpus
+from llmops_core.errors import EnvironmentLacks, GateRefused, LlmopsError
 from llmops_core.facts import Fact, latest
 from llmops_core.route_manifest import base_path
 from llmops_core.routing import Deployment, Environment, Route, RouteTable, Share
@@ -34,6 +35,11 @@ def deploy(step: "Step", environment: Environment) -> Deployment:
     platform, place = step.release.platform, step.release.platform.settings.serving
     plan = _plan(step, environment)
     deployment = platform.serving.deploy(plan)
+    try:
+        step.refuse_if_retired()  # by somebody who did not see this server
+    except GateRefused:
+        platform.serving.retire(deployment.name)
+        raise
     limit_seconds = READY_LIMIT_SECONDS if isinstance(place, LocalServingPlace) else place.ready_seconds
     try:
         platform.serving.wait_ready(deployment, limit_seconds)
@@ -54,7 +60,7 @@ def _plan(step: "Step", environment: Environment) -> DeploymentPlan:
         raise EnvironmentLacks(f"{environment} routes HTTP only, and {release.model} asks for {serving.protocol}")
     version, weights = release.evidence()["registered_version"].body, step.artifact("weights")
     fingerprint = release.fingerprints["staging_deployment" if environment == "staging" else "canary"]
-    file = "model.gguf" if serving.engine == "llama.cpp" else "."
+    file, gpus = "model.gguf" if serving.engine == "llama.cpp" else ".", server_gpus(step)
     return DeploymentPlan(
         name=f"{release.model}-{environment}-v{version['version']}-{fingerprint[:8]}",
         model=release.model,
@@ -71,8 +77,8 @@ def _plan(step: "Step", environment: Environment) -> DeploymentPlan:
         engine=serving.engine,
         memory_gb=spec.resources.memory_gb * settings.memory_factor,
         cpu=spec.resources.cpu,
-        gpu_count=spec.resources.gpu_count,
-        gpu_type=spec.resources.gpu_type,
+        gpu_count=gpus,
+        gpu_type=spec.resources.gpu_type if gpus else None,
         replicas=settings.replicas.minimum,
     )
 

@@ -8,12 +8,16 @@ from typing import Any
 
 from llmops_assets.step import Step
 from llmops_core.cost import SPENT, Spent, over_budget
-from llmops_core.errors import GateRefused
+from llmops_core.errors import EnvironmentLacks, GateRefused
+from llmops_core.gpu_needs import gpus_of_server, spread
 from llmops_core.job_manifest import Needs
+from llmops_core.job_settings import ClusterJobsPlace, GpuPool
+from llmops_core.serving_settings import ClusterServingPlace
 from resources.gpu_pool import gpus_held
 from resources.jobs import Asked, Job, Progress
 
 WITHOUT_GPU = ("package",)  # it converts files
+EVALUATION = "evaluate"
 
 
 def run_recipe(
@@ -43,20 +47,54 @@ def run_recipe(
     _refuse_over_budget(step)
     asked = Asked(step.release.model, step.name, step.fingerprint)
     needs, capacity = _needs(step, recipe), step.platform.settings.capacity
+    held = spread(needs.gpu_count, needs.gpu_type, gpus_of(step)).total
 
     def admitted(goes: bool) -> AbstractContextManager[None]:
-        return gpus_held(step.context, step.name, needs.gpu_count, capacity.gpu_count, goes)
+        return gpus_held(step.context, step.name, held, capacity.gpu_count, goes)
 
-    job = Job(recipe, config, inputs, step.code(), folder, asked, needs, on_spent=write_down, admitted=admitted)
+    job = Job(
+        recipe, config, inputs, step.code(), folder, asked, needs,
+        image=_image(step, recipe), on_spent=write_down, admitted=admitted,
+    )  # fmt: skip
     step.platform.jobs.run(job, step.context, on_progress)
     return job.out
 
 
-def _needs(step: Step, recipe: str) -> Needs:
+def gpus_of(step: Step) -> Mapping[str, GpuPool]:
+    """Where the GPUs of each kind are."""
+    place = step.platform.settings.jobs
+    return place.gpus if isinstance(place, ClusterJobsPlace) else {}
+
+
+def server_gpus(step: Step) -> int:
+    """How many GPUs one server of the model holds."""
     wanted = step.release.spec.resources
+    return gpus_of_server(step.release.spec.serving.engine, wanted.gpu_count, wanted.gpu_type, gpus_of(step))
+
+
+def _needs(step: Step, recipe: str) -> Needs:
+    """The evaluation asks a server that it starts itself, so it needs what that needs."""
+    wanted, count = step.release.spec.resources, step.release.spec.resources.gpu_count
     if recipe in WITHOUT_GPU:
-        return Needs(wanted.memory_gb, wanted.cpu)
-    return Needs(wanted.memory_gb, wanted.cpu, wanted.gpu_count, wanted.gpu_type)
+        count = 0
+    elif recipe == EVALUATION:
+        count = server_gpus(step)
+    return Needs(wanted.memory_gb, wanted.cpu, count, wanted.gpu_type if count else None)
+
+
+def _image(step: Step, recipe: str) -> str | None:
+    """On a cluster vLLM is in an image of its own; what serves a model there also evaluates it."""
+    settings = step.platform.settings
+    if recipe != EVALUATION or step.release.spec.serving.engine != "vllm":
+        return None
+    if not isinstance(settings.jobs, ClusterJobsPlace):
+        return None
+    image = settings.serving.vllm_image if isinstance(settings.serving, ClusterServingPlace) else None
+    if image is None:
+        raise EnvironmentLacks(
+            f"{step.release.model} is evaluated by vLLM, and serving.vllm_image names no image of it"
+        )
+    return image
 
 
 def _refuse_over_budget(step: Step) -> None:

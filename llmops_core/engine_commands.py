@@ -10,6 +10,13 @@ WORK, WEIGHTS = "/scratch", "/weights"
 KIND_OF_WEIGHTS = "weights"
 
 
+# Nothing is asked of a hub. The pod's user may have no name, and compilers ask for one.
+VLLM_ENVIRONMENT = {
+    **{"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"},
+    "USER": "llmops",
+}
+
+
 def command_of(plan: DeploymentPlan) -> list[str]:
     """It listens on the pod's own address alone, and knows the weights by their digest."""
     return _vllm(plan) if plan.engine == "vllm" else _llama(plan)
@@ -18,9 +25,7 @@ def command_of(plan: DeploymentPlan) -> list[str]:
 def environment_of(plan: DeploymentPlan) -> dict[str, str]:
     if plan.engine == "llama.cpp":
         return {}
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    # the pod's user has no name and no home, and compilers ask for both
-    return offline | {"USER": "llmops", "XDG_CACHE_HOME": f"{WORK}/cache", "TRITON_CACHE_DIR": f"{WORK}/cache/triton"}
+    return VLLM_ENVIRONMENT | {"XDG_CACHE_HOME": f"{WORK}/cache", "TRITON_CACHE_DIR": f"{WORK}/cache/triton"}
 
 
 def _folder(plan: DeploymentPlan) -> str:
@@ -42,16 +47,23 @@ def _llama(plan: DeploymentPlan) -> list[str]:
 
 
 def _vllm(plan: DeploymentPlan) -> list[str]:
-    options = {
-        "--model": _folder(plan),
-        "--host": "$(POD_IP)",
-        "--port": ENGINE_PORT,
-        "--served-model-name": plan.alias,
-        "--max-model-len": plan.context_tokens,
-        "--max-num-seqs": plan.parallel,
-        "--tensor-parallel-size": max(1, plan.gpu_count),
-    }
-    return ["python3", "-m", "vllm.entrypoints.openai.api_server", *_flat(options)]
+    return vllm_command(
+        _folder(plan),
+        {
+            "--host": "$(POD_IP)",
+            "--port": ENGINE_PORT,
+            "--served-model-name": plan.alias,
+            "--max-model-len": plan.context_tokens,
+            "--max-num-seqs": plan.parallel,
+            "--tensor-parallel-size": max(1, plan.gpu_count),
+        },
+    )
+
+
+def vllm_command(folder: str, options: dict[str, str | int]) -> list[str]:
+    """By its own program and not by `python`, which in an image of ours (deploy/images/vllm.Containerfile) is another
+    one, with our packages."""
+    return ["vllm", "serve", folder, *_flat(options)]
 
 
 def _flat(options: dict[str, str | int]) -> list[str]:

@@ -77,7 +77,12 @@ class Evaluation(Strict):
 class Resources(Strict):
     """What one replica needs to serve the model, and a job to train it."""
 
-    gpu_count: int = Field(default=0, ge=0, le=1024, description="Number of GPUs.")
+    gpu_count: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="GPUs to train on. A replica and the evaluation use as many with vllm, up to a node's; else none.",
+    )
     gpu_type: Label | None = Field(default=None, description="Kind of GPU, such as a100; any kind where left out.")
     memory_gb: float = Field(gt=0, le=65536, description="Main memory in gigabytes; at least 8 for each GPU.")
     cpu: float = Field(default=1, gt=0, le=4096, description="Processor cores.")

@@ -56,7 +56,8 @@ class ClusterServingPlace(Strict):
     namespace: Namespace = Field(description="The namespace of servers, routes and the Gateway.")
     image: Image = Field(description="The platform's image: it fetches weights, counts requests, runs llama.cpp.")
     vllm_image: Image | None = Field(
-        default=None, description="The image of vLLM; without it no model with this engine is served."
+        default=None,
+        description="The image of vLLM with our programs (deploy/images/vllm.Containerfile): it serves and evaluates.",
     )
     gateway: GatewayPlace = Field(description="What leads requests to the servers.")
     prometheus: PrometheusServer = Field(description="What knows how requests ended.")

@@ -4,6 +4,8 @@ llama.cpp serves the GGUF file through recipes.serve, vLLM the safetensors folde
 the OpenAI routes and /health, so whoever asks the model need not know which one answers.
 """
 
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,15 +19,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import recipes.serve
+from llmops_core.engine_commands import VLLM_ENVIRONMENT, vllm_command
 from llmops_core.errors import EnvironmentLacks, InputError, Problem
 
 ENGINES = ("llama.cpp", "vllm")
 STOP_SECONDS = 10
+# Until an engine answers, beside reading its weights: vLLM compiles and records its kernels first.
+START_SECONDS = {"llama.cpp": 60.0, "vllm": 900.0}
+READ_BYTES_PER_SECOND = 50_000_000  # of a slow disk
 
 
 @dataclass(frozen=True)
 class Served:
-    """One server to start: `weights` is the artefact's folder, `context_tokens` holds for each of `parallel` slots."""
+    """One server to start: `weights` is the artefact's folder, `context_tokens` holds for each of `parallel` slots, and
+    `gpus` is how many vLLM splits the model over."""
 
     weights: Path
     alias: str
@@ -34,6 +41,13 @@ class Served:
     context_tokens: int = 2048
     parallel: int = 8
     host: str = "127.0.0.1"
+    gpus: int = 1
+
+    @property
+    def start_seconds(self) -> float:
+        """How long it may take until it answers: large weights take minutes to be read."""
+        size_bytes = sum(path.stat().st_size for path in self.weights.rglob("*") if path.is_file())
+        return START_SECONDS[self.engine] + size_bytes / READ_BYTES_PER_SECOND
 
 
 def command_line(served: Served) -> list[str]:
@@ -54,19 +68,33 @@ def _llama_cpp(served: Served) -> list[str]:
 
 
 def _vllm(served: Served) -> list[str]:
-    program = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(served.weights)]
-    place = ["--host", served.host, "--port", str(served.port), "--served-model-name", served.alias]
-    size = ["--max-model-len", str(served.context_tokens), "--max-num-seqs", str(served.parallel)]
-    return [*program, *place, *size, "--generation-config", "auto"]
+    return vllm_command(
+        str(served.weights),
+        {
+            "--host": served.host,
+            "--port": served.port,
+            "--served-model-name": served.alias,
+            "--max-model-len": served.context_tokens,
+            "--max-num-seqs": served.parallel,
+            "--tensor-parallel-size": served.gpus,
+        },
+    )
+
+
+def _environment(served: Served) -> dict[str, str]:
+    if served.engine != "vllm":
+        return dict(os.environ)
+    # vLLM has a Python of its own, to which our packages say nothing
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | VLLM_ENVIRONMENT
 
 
 def require_installed(engine: str) -> None:
-    """Raises EnvironmentLacks where the engine's package is missing."""
-    package = {"llama.cpp": "xllamacpp", "vllm": "vllm"}.get(engine)
-    if package and find_spec(package) is None:
+    """Raises EnvironmentLacks where the engine is missing."""
+    found = {"llama.cpp": find_spec("xllamacpp"), "vllm": shutil.which("vllm")}
+    if engine in found and found[engine] is None:
         raise EnvironmentLacks(
-            f"serving.engine is {engine}, but the package {package} is not installed here: "
-            f"install it on a machine it supports, or set serving.engine to llama.cpp in model.yaml"
+            f"serving.engine is {engine}, but {engine} is not installed here: install it on a machine it supports, or "
+            f"set serving.engine to llama.cpp in model.yaml"
         )
 
 
@@ -76,7 +104,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 @contextmanager
-def running(served: Served, log: Path, start_seconds: float = 60, options: tuple[str, ...] = ()) -> Iterator[str]:
+def running(served: Served, log: Path, options: tuple[str, ...] = ()) -> Iterator[str]:
     """A server that lives as long as the block; yields its URL once /health answers 200.
 
     llama.cpp's program also ends by itself when this process dies, because its standard input closes then.
@@ -87,10 +115,12 @@ def running(served: Served, log: Path, start_seconds: float = 60, options: tuple
     if served.engine == "llama.cpp":
         command.append("--until-stdin-closes")
     with log.open("wb") as output:
-        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=_environment(served)
+        )
     try:
         url = f"http://{served.host}:{served.port}"
-        _wait_until_healthy(server, url, log, start_seconds)
+        _wait_until_healthy(server, url, log, served.start_seconds)
         yield url
     finally:
         _end(server)

@@ -3,8 +3,8 @@
     python -m recipes.evaluate --config config.json --data FOLDER --weights FOLDER --out FOLDER
 
 config.json is model.yaml's `evaluation` mapping with `serving` beside it: {"suites": [{"name", "data", "metric",
-"minimum"}], "max_regression", "serving": {"engine", "context_tokens", "parallel", "timeout_seconds"}}. What is judged
-is the packaged artefact and not the weights it was made from, because that is what production will run.
+"minimum"}], "max_regression", "serving": {"engine", "context_tokens", "parallel", "timeout_seconds", "gpus"}}. What is
+judged is the packaged artefact and not the weights it was made from, because that is what production will run.
 
 --out receives predictions.jsonl, one line for each question, and report.json. Nothing is judged here: `minimum` is
 handed on. A question without an answer (an HTTP error, a timeout) is counted as an error and never as correct, so
@@ -54,6 +54,7 @@ class Serving(BaseModel):
     context_tokens: int = Field(ge=1)
     parallel: int = Field(ge=1)
     timeout_seconds: float = Field(gt=0)
+    gpus: int = Field(default=1, ge=1)
 
 
 class Evaluation(BaseModel):
@@ -112,7 +113,8 @@ def _answers(serving: Serving, weights: Path, questions: list[Question]) -> list
         problem = Problem(str(weights), "--weights", "no model.gguf", "packaged weights", "run recipes.package first")
         raise InputError(problem)
     port = free_port()
-    served = Served(weights, ALIAS, port, serving.engine, serving.context_tokens, serving.parallel)
+    size = (serving.context_tokens, serving.parallel)
+    served = Served(weights, ALIAS, port, serving.engine, *size, gpus=serving.gpus)
     prompts = [question.prompt for question in questions]
     with TemporaryDirectory() as logs, running(served, Path(logs) / "serve.log") as url, open_progress() as progress:
         return ask_all(

@@ -12,7 +12,7 @@ from llmops_assets.assets.weights import weights
 from llmops_assets.charts import evaluation_bars, table
 from llmops_assets.deploying import production_weights
 from llmops_assets.partitions import models
-from llmops_assets.recipe_run import run_recipe
+from llmops_assets.recipe_run import EVALUATION, run_recipe, server_gpus
 from llmops_assets.resource import PlatformResource
 from llmops_assets.step import ONCE_MORE, Step, stage
 from llmops_core.evaluation import EvaluationPolicy, Evidence, chart_rows, comparison_table, judge
@@ -78,8 +78,10 @@ def _ask(step: Step, weights_folder: Path, data: Path, work: Path, out: Path) ->
     """Runs the evaluation program and keeps what it wrote in `out`."""
     spec = step.release.spec
     serving = {**spec.serving.model_dump(mode="json"), "timeout_seconds": ANSWER_LIMIT_SECONDS}
+    if gpus := server_gpus(step):
+        serving["gpus"] = gpus
     config = {**spec.evaluation.model_dump(mode="json"), "serving": serving}
-    made = run_recipe(step, "evaluate", config, work, {"data": data, "weights": weights_folder})
+    made = run_recipe(step, EVALUATION, config, work, {"data": data, "weights": weights_folder})
     shutil.copytree(made, out)
     asked = {suite.name: _rows(data / suite.data) for suite in spec.evaluation.suites}
     predictions = marked(_objects(out / "predictions.jsonl"), asked)

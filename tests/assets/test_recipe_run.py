@@ -9,6 +9,8 @@ from llmops_assets.recipe_run import run_recipe
 from llmops_assets.step import Step
 from llmops_core.cost import SPENT, Spent
 from llmops_core.errors import EnvironmentLacks, GateRefused
+from llmops_core.job_settings import ClusterJobsPlace, GpuPool
+from llmops_core.serving_settings import ClusterServingPlace
 from llmops_core.settings import Budget
 from resources.jobs import Job
 from tests.fakes.platform_doors import World
@@ -54,15 +56,54 @@ def test_an_attempt_was_billed_twice_or_a_spent_budget_let_a_job_begin(begun: Wo
     assert len(door.jobs) == 1
 
 
-def test_a_job_that_converts_files_was_given_a_gpu(begun: World) -> None:
+GPUS = {"a100": GpuPool(per_node=8)}
+JOBS = {"kind": "kubernetes", "namespace": "llm", "image": "training:1", "store": {"uri": "s3://bucket/jobs"}}
+
+
+def asked(begun: World, engine: str, count: int, vllm_image: str | None = "vllm:1") -> dict[str, Job]:
+    """The jobs of a model with so many GPUs, on a cluster whose nodes have eight, by recipe."""
+    with pytest.MonkeyPatch.context() as patch:  # what a model.yaml says is read once
+        return _asked(begun, patch, engine, count, vllm_image)
+
+
+def _asked(begun: World, patch: pytest.MonkeyPatch, engine: str, count: int, vllm_image: str | None) -> dict[str, Job]:
     door = Asking()
     step = step_with(begun, door, 1000)
-    for recipe in ("package", "evaluate"):
+    serving = ClusterServingPlace.model_construct(vllm_image=vllm_image)
+    jobs = ClusterJobsPlace.model_validate({**JOBS, "gpus": GPUS})
+    settings = step.platform.settings.model_copy(update={"jobs": jobs, "serving": serving})
+    object.__setattr__(step.platform, "settings", settings)
+    spec = step.release.spec
+    wanted = {"gpu_count": count, "gpu_type": "a100"}
+    patch.setitem(spec.__dict__, "resources", spec.resources.model_copy(update=wanted))
+    patch.setitem(spec.__dict__, "serving", spec.serving.model_copy(update={"engine": engine}))
+    for recipe in ("finetune", "package", "evaluate"):
         run_recipe(step, recipe, {}, begun.root / recipe, {})
-    wanted = step.release.spec.resources
-    packing, asking = (job.needs for job in door.jobs)
-    assert packing.gpu_count == 0 and packing.memory_gb == wanted.memory_gb
-    assert (asking.gpu_count, asking.gpu_type) == (wanted.gpu_count, wanted.gpu_type)
+    return {job.recipe: job for job in door.jobs}
+
+
+def test_a_job_was_given_gpus_that_it_cannot_use(begun: World) -> None:
+    on_processors, on_gpus = asked(begun, "llama.cpp", 16), asked(begun, "vllm", 16)
+    assert {name: job.needs.gpu_count for name, job in on_processors.items()} == {
+        **{"finetune": 16, "package": 0, "evaluate": 0}
+    }
+    assert {name: job.needs.gpu_count for name, job in on_gpus.items()} == {"finetune": 16, "package": 0, "evaluate": 8}
+    assert (on_gpus["evaluate"].needs.gpu_type, on_processors["evaluate"].needs.gpu_type) == ("a100", None)
+    assert on_processors["package"].needs.memory_gb == on_processors["finetune"].needs.memory_gb
+
+
+def test_vllm_was_asked_in_an_image_that_has_none(begun: World) -> None:
+    assert {name: job.image for name, job in asked(begun, "vllm", 1).items()} == {
+        **{"finetune": None, "package": None, "evaluate": "vllm:1"}
+    }
+    assert {job.image for job in asked(begun, "llama.cpp", 1).values()} == {None}
+    with pytest.raises(EnvironmentLacks, match=r"serving\.vllm_image"):
+        asked(begun, "vllm", 1, vllm_image=None)
+
+
+def test_a_job_that_needs_gpus_did_not_wait_for_them(begun: World) -> None:
+    door = Asking()
+    step = step_with(begun, door, 1000)
     with pytest.raises(EnvironmentLacks, match="needs 3 GPUs, and jobs may have 0"), waits_with(step, door, 3):
         pass
     with waits_with(step, door, 0):

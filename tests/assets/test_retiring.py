@@ -197,6 +197,23 @@ def test_a_server_that_began_just_before_the_end_went_on(released: World, monkey
     assert not _serves(released)
 
 
+def test_a_server_that_began_while_the_end_was_under_way_went_on(
+    candidate: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ended the model had looked at what runs before this server was there."""
+    runs = [fact.body["run_id"] for fact in candidate.doors().ledger.facts("tiny") if fact.kind == "pinned"]
+    step, real = candidate.step("staging_deployment", run_id=runs[-1]), candidate.serving.deploy
+
+    def deploy_late(plan: Any) -> Any:
+        _retire(candidate, even_though_committed=True)
+        return real(plan)
+
+    monkeypatch.setattr(candidate.serving, "deploy", deploy_late)
+    with pytest.raises(GateRefused, match="ada ended tiny meanwhile"):
+        deploy(step, "staging")
+    assert not _serves(candidate)
+
+
 def test_a_model_that_never_was_was_ended(begun: World) -> None:
     with pytest.raises(InputError, match="nothing was ever done for a model of this name"):
         retire(begun.doors(), "nobody", "ada", "why not")

@@ -1,6 +1,8 @@
 """Evaluation must count every question once, call nothing correct that is not, and leave no server behind."""
 
 import json
+import os
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -52,6 +54,43 @@ def learned(packaged, tmp_path_factory) -> dict[str, str]:
     with running(served, tmp_path_factory.mktemp("logs") / "log") as url:
         answers = ask_all(url, "tiny", prompts, 1, 20)
     return {prompt: answer.text for prompt, answer in zip(prompts, answers, strict=True) if (answer.text or "").strip()}
+
+
+VLLM = """#!{python}
+import json, os, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+assert "PYTHONPATH" not in os.environ and os.environ["HF_HUB_OFFLINE"] == "1"
+assert sys.argv[1] == "serve" and os.path.isfile(os.path.join(sys.argv[2], "config.json"))
+options = dict(zip(sys.argv[3::2], sys.argv[4::2]))
+assert options["--tensor-parallel-size"] == "2"
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.answers({{}})
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert asked["model"] == options["--served-model-name"]
+        self.answers({{"choices": [{{"message": {{"content": "Paris"}}}}]}})
+    def answers(self, content):
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+HTTPServer((options["--host"], int(options["--port"])), Handler).serve_forever()
+"""
+
+
+def test_vllm_was_looked_for_among_our_packages(tiny_llama, tmp_path, monkeypatch):
+    """Its program is of another Python, in whose image ours are guests; it is played here."""
+    program = tmp_path / "programs" / "vllm"
+    program.parent.mkdir()
+    program.write_text(VLLM.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    write_rows(tmp_path / "rows.jsonl", [("The capital of France", "Paris"), ("of Spain", "Madrid")])
+    assert run_main(tmp_path, tiny_llama, [suite("new", "rows.jsonl")], engine="vllm", gpus=2) == 0
+    assert [line["correct"] for line in results(tmp_path)[1]] == [True, False]
 
 
 def test_right_and_wrong_answers_are_told_apart(packaged, learned, tmp_path):

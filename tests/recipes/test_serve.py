@@ -200,12 +200,19 @@ def test_failed_start_shows_the_servers_own_words(tmp_path):
 
 
 def test_vllm_command_line(tmp_path):
-    line = command_line(Served(tmp_path, "big", 8000, "vllm", context_tokens=4096, parallel=32))
-    assert line[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    line = command_line(Served(tmp_path, "big", 8000, "vllm", context_tokens=4096, parallel=32, gpus=4))
+    assert line[:3] == ["vllm", "serve", str(tmp_path)]
     options = dict(zip(line[3::2], line[4::2], strict=True))
-    expected = {"--model": str(tmp_path), "--served-model-name": "big", "--port": "8000", "--host": "127.0.0.1"}
+    expected = {"--served-model-name": "big", "--port": "8000", "--host": "127.0.0.1", "--tensor-parallel-size": "4"}
     assert options.items() >= expected.items()
     assert (options["--max-model-len"], options["--max-num-seqs"]) == ("4096", "32")
+
+
+def test_large_weights_were_given_up_while_they_were_read(tmp_path):
+    with (tmp_path / "model.safetensors").open("wb") as stream:
+        stream.truncate(140 * 10**9)  # a hole, which takes no room
+    served = {engine: Served(tmp_path, "big", 8000, engine).start_seconds for engine in ("llama.cpp", "vllm")}
+    assert served == {"llama.cpp": 60 + 2800, "vllm": 900 + 2800}
 
 
 def test_missing_engine_package_is_said(tmp_path):
