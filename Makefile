@@ -23,10 +23,10 @@ clean: stop ## remove the platform's state (.llmops): artefacts, registry, ledge
 	@rm -rf "$${LLMOPS_HOME:-.llmops}"
 
 test: test-fast ## all tests, the whole story included
-	@pytest -m slow
+	@pytest -m slow -n 2 --dist loadfile
 
 test-fast: .venv/dev.ready ## tests without those that train a model or start the platform
-	@pytest -m "not slow" -n 2
+	@pytest -m "not slow" -n 2 --dist loadfile
 
 lint: .venv/dev.ready ## formatting, style, types, layers
 	@ruff format --check . && ruff check . && pyright && lint-imports
