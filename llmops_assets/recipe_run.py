@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.billing import refuse_over_budget, write_down
 from llmops_assets.step import Step
-from llmops_core.cost import SPENT, Spent, over_budget
-from llmops_core.errors import EnvironmentLacks, GateRefused
+from llmops_core.cost import Asked, Bill, Spent
+from llmops_core.errors import EnvironmentLacks
 from llmops_core.gpu_needs import gpus_of_server, spread
 from llmops_core.job_manifest import Needs
 from llmops_core.job_settings import ClusterJobsPlace, GpuPool
 from llmops_core.serving_settings import ClusterServingPlace
 from resources.gpu_pool import gpus_held
-from resources.jobs import Asked, Job, Progress
+from resources.jobs import Job, Progress
 
 WITHOUT_GPU = ("package",)  # it converts files
 EVALUATION = "evaluate"
@@ -34,17 +34,10 @@ def run_recipe(
     the month's budget is spent. A job that needs GPUs waits until the environment has them free.
     """
 
-    def write_down(spent: Spent) -> None:
-        step.platform.ledger.append(
-            SPENT,
-            model=step.release.model,
-            subject=step.name,
-            fingerprint=step.fingerprint,
-            body=spent.as_body(),
-            once=f"spent:{spent.job}",
-        )
+    def billed(spent: Spent) -> None:
+        write_down(step.platform, Bill(asked, spent))
 
-    _refuse_over_budget(step)
+    refuse_over_budget(step.platform)
     asked = Asked(step.release.model, step.name, step.fingerprint)
     needs, capacity = _needs(step, recipe), step.platform.settings.capacity
     held = spread(needs.gpu_count, needs.gpu_type, gpus_of(step)).total
@@ -54,7 +47,7 @@ def run_recipe(
 
     job = Job(
         recipe, config, inputs, step.code(), folder, asked, needs,
-        image=_image(step, recipe), on_spent=write_down, admitted=admitted,
+        image=_image(step, recipe), on_spent=billed, admitted=admitted,
     )  # fmt: skip
     step.platform.jobs.run(job, step.context, on_progress)
     return job.out
@@ -95,12 +88,3 @@ def _image(step: Step, recipe: str) -> str | None:
             f"{step.release.model} is evaluated by vLLM, and serving.vllm_image names no image of it"
         )
     return image
-
-
-def _refuse_over_budget(step: Step) -> None:
-    budget = step.platform.settings.budget
-    if budget is None:
-        return
-    why = over_budget(step.platform.ledger.facts(), f"{datetime.now(UTC):%Y-%m}", budget.per_month)
-    if why:
-        raise GateRefused("budget", why)

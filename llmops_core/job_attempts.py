@@ -1,13 +1,9 @@
-"""What earlier attempts of a job say of the next: how much memory it gets, and how long one ran."""
+"""What earlier attempts of a job say of the next: how much memory it gets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
-from llmops_core.job_outcomes import Outcome, containers_of
-
-Manifest = Mapping[str, Any]
+from llmops_core.job_outcomes import Outcome
 
 
 @dataclass(frozen=True)
@@ -32,21 +28,3 @@ def memory_for_next(past: Sequence[Past], wanted_gb: float, ladder: Sequence[flo
     if fitting:
         return fitting[0]
     return None if any(each.run_id == run_id for each in too_small) else sizes[-1]
-
-
-def ran_seconds(pods: Sequence[Manifest], now: datetime) -> float:
-    """How long the pods' containers ran, from the first that started to the last that ended, or until now."""
-    spans: list[tuple[datetime, datetime]] = []
-    for pod in pods:
-        for status in containers_of(pod):
-            state: Manifest = status.get("state", {})
-            ran: Manifest = state.get("terminated") or state.get("running") or {}
-            if ran.get("startedAt"):
-                spans.append((_time(ran["startedAt"]), _time(ran["finishedAt"]) if ran.get("finishedAt") else now))
-    if not spans:
-        return 0.0
-    return max(0.0, (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds())
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))

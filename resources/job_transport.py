@@ -188,6 +188,13 @@ class JobRecords:
         names = self._records.listed(f"{self._below}/pods/{number}")
         return sorted({name.partition("/")[0] for name in names})
 
+    def seen(self, number: int) -> dict[str, tuple[float, float]]:
+        """{uid: when it wrote first and last} of all pods that have written anything, in seconds since 1970."""
+        times: dict[str, list[float]] = {}
+        for name, stored in self._records.listed(f"{self._below}/pods/{number}").items():
+            times.setdefault(name.partition("/")[0], []).append(stored.modified)
+        return {pod: (min(moments), max(moments)) for pod, moments in times.items()}
+
     def pod_prefix(self, number: int, pod: str) -> str:
         """The key under which a pod writes, in the bucket."""
         return f"{self._store.prefix}{self._below}/pods/{number}/{pod}"

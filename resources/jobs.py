@@ -23,7 +23,7 @@ from dagster._core.pipes.context import PipesMessageHandler
 from dagster._core.pipes.utils import PipesFileMessageReader, PipesTempFileContextInjector
 from dagster_pipes import PipesParams
 
-from llmops_core.cost import Spent
+from llmops_core.cost import Asked, Bill, Spent
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, LlmopsError, Problem, TransientError
 from llmops_core.exit_codes import SIGNALS_FROM
 from llmops_core.job_manifest import Needs
@@ -34,15 +34,6 @@ STOP_SECONDS = 20
 TAIL_BYTES = 2000
 
 Progress = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Who asks for a job, so that a cluster knows the same work again; `fingerprint` is the stage's."""
-
-    model: str
-    stage: str
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -84,9 +75,21 @@ class Jobs(ABC):
         """Jobs that may outlive their run; none where they end with it."""
         return []
 
-    def end(self, job: GoingJob, why: str) -> bool:
-        """Ends a job that nobody waits for, if it is still as it was read; False otherwise."""
+    def end(self, job: GoingJob, why: str, on_bill: Callable[[Bill], None] = lambda bill: None) -> bool:
+        """Ends a job that nobody waits for, if it is still as it was read; False otherwise. What it used is told."""
         return False
+
+    def ended(self) -> list[GoingJob]:
+        """Jobs that have ended and are there to be looked at, whether anybody wrote down how they ended or not."""
+        return []
+
+    def bill(self, job: GoingJob) -> Bill | None:
+        """What a job that has ended used; None where that is not known any more."""
+        return None
+
+    def running(self) -> list[Bill]:
+        """What the jobs that run now have used so far."""
+        return []
 
 
 class LocalJobs(Jobs):

@@ -215,12 +215,13 @@ class KubernetesJobs(Jobs):
                     if (trouble := watched.news()) is not None:
                         work.run.show(f"{name} waits: {trouble}")
                     watched.wait(min(1.0, self._report_seconds))
+                used = self._patiently(lambda: self._bills.used(name, number, work.records))  # while it is watched
             self._patiently(lambda: hearing.finish(watched.uids))
         except (DagsterExecutionInterruptedError, KeyboardInterrupt) as interruption:
             if isinstance(interruption, KeyboardInterrupt) or work.run.is_cancelled():
                 self._cancel(work, attempt, End(Outcome.CANCELLED, f"run {work.run.id} was cancelled"))
             raise
-        return self._recorded(work, attempt, end, watched)
+        return self._recorded(work, attempt, end, used, watched.stopped)
 
     def _hearing(self, work: _Work, number: int, on_progress: Callable[[Progress], None]) -> Hearing:
         name = job_names.job_name(work.identity, number)
@@ -246,15 +247,14 @@ class KubernetesJobs(Jobs):
             if (bill := self._bills.of_record(job_names.job_name(work.identity, each.number), each)) is not None:
                 work.job.on_spent(bill.spent)
 
-    def _recorded(self, work: _Work, attempt: Attempt, end: End, watched: AttemptWatch) -> End:
-        used = self._patiently(lambda: self._bills.used(attempt.name, attempt.number, work.records))
+    def _recorded(self, work: _Work, attempt: Attempt, end: End, used: list[PodUse], stopped: bool) -> End:
         recorded = self._patiently(lambda: _end(work.records, attempt.number, end, work.run.id, used))
         end = End(Outcome(recorded["outcome"]), recorded["reason"], recorded["last_words"])
         record = AttemptRecord(attempt.number, work.records.intent(attempt.number), recorded)
         bill = self._bills.of_record(attempt.name, record)
         told = {**(bill.spent.as_body() if bill else {}), "memory_gb": attempt.needs.memory_gb}
         work.run.show(f"{attempt.name} {end.outcome.value}: {end.reason}", told)
-        if not watched.stopped:
+        if not stopped:
             self._patiently(lambda: self._objects.delete(attempt))
         self._patiently(lambda: self._objects.tidy(attempt))
         return end

@@ -1,25 +1,49 @@
-"""Ending jobs that nobody waits for: of runs that are over, or that Dagster does not know."""
+"""Ending jobs that nobody waits for, of runs that are over or that Dagster does not know, and billing all of them."""
 
 import time
+from collections.abc import Sequence
 
 from dagster import DagsterInstance, RunsFilter
 
-from llmops_core.job_orphans import orphans
+from llmops_assets.billing import write_down
+from llmops_core.cost import SPENT
+from llmops_core.job_orphans import GoingJob, orphans
 from resources.wiring import Platform
 
 
 def reap(platform: Platform, instance: DagsterInstance, grace_seconds: float) -> list[str]:
     """Ends them; one sentence for each."""
     jobs = platform.jobs.going()
-    if not jobs:
-        return []
-    asked = RunsFilter(run_ids=sorted({job.run_id for job in jobs}))
-    records = instance.get_run_records(asked)
-    now = time.time()
-    ended = {
-        record.dagster_run.run_id: (record.end_time or now) if record.dagster_run.is_finished else None
-        for record in records
-    }
+    found = orphans(jobs, _ends(instance, jobs), time.time(), grace_seconds)
     return [
-        f"{job.name}: {why}" for job, why in orphans(jobs, ended, now, grace_seconds) if platform.jobs.end(job, why)
+        f"{job.name}: {why}"
+        for job, why in found
+        if platform.jobs.end(job, why, lambda bill: write_down(platform, bill))
     ]
+
+
+def bill_ended(platform: Platform, instance: DagsterInstance, grace_seconds: float) -> list[str]:
+    """Bills jobs that ended by themselves when nobody followed them any more; the names of those that were billed."""
+    jobs = platform.jobs.ended()
+    left = orphans(jobs, _ends(instance, jobs), time.time(), grace_seconds)
+    if not left:
+        return []
+    billed = {fact.body["job"] for fact in platform.ledger.facts() if fact.kind == SPENT}
+    told: list[str] = []
+    for job, _ in left:
+        if job.name not in billed and (bill := platform.jobs.bill(job)) is not None:
+            write_down(platform, bill)
+            told.append(job.name)
+    return told
+
+
+def _ends(instance: DagsterInstance, jobs: Sequence[GoingJob]) -> dict[str, float | None]:
+    """{run: when it ended, None while it goes on} of the runs of these jobs that Dagster knows."""
+    if not jobs:
+        return {}
+    asked = RunsFilter(run_ids=sorted({job.run_id for job in jobs}))
+    now = time.time()
+    return {
+        record.dagster_run.run_id: (record.end_time or now) if record.dagster_run.is_finished else None
+        for record in instance.get_run_records(asked)
+    }

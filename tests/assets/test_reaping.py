@@ -1,34 +1,54 @@
 """The reaper beside a real Dagster instance: it ends jobs of runs that are over, and lets all others be."""
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
-from llmops_assets.operations.reaping import reap
+from llmops_assets.operations.reaping import bill_ended, reap
+from llmops_core.cost import Asked, Bill, Spent
 from llmops_core.job_orphans import GoingJob
 from resources.jobs import Jobs, LocalJobs
+from resources.ledger import SqlLedger
 
 
 class RememberingJobs(LocalJobs):
     """A door with jobs that nobody is seen to wait for; `refuses` changed since they were listed."""
 
     def __init__(self, *runs: str, refuses: str = "") -> None:
-        self._runs, self._refuses, self.ended = runs, refuses, list[str]()
+        self._runs, self._refuses, self.killed, self.asked = runs, refuses, list[str](), list[str]()
 
     def going(self) -> list[GoingJob]:
         return [GoingJob(f"job-of-{run}", run, time.time() - 3600, "uid", "1") for run in self._runs]
 
-    def end(self, job: GoingJob, why: str) -> bool:
+    def end(self, job: GoingJob, why: str, on_bill: Callable[[Bill], None] = lambda bill: None) -> bool:
         if job.run_id != self._refuses:
-            self.ended.append(job.run_id)
+            self.killed.append(job.run_id)
+            on_bill(bill_of(job))
         return job.run_id != self._refuses
 
+    def ended(self) -> list[GoingJob]:
+        return self.going()
 
-def platform(jobs: Jobs) -> Any:
-    return SimpleNamespace(jobs=jobs)
+    def bill(self, job: GoingJob) -> Bill | None:
+        self.asked.append(job.run_id)
+        return bill_of(job)
+
+
+def bill_of(job: GoingJob) -> Bill:
+    return Bill(Asked("tiny", "weights", "f" * 64), Spent(job.name, 1, "cancelled", 3600, 1, "a100", 2.0))
+
+
+def platform(jobs: Jobs, folder: Path) -> Any:
+    return SimpleNamespace(jobs=jobs, ledger=SqlLedger(f"sqlite:///{folder}/ledger.db"))
+
+
+def costs(place: Any) -> dict[str, float]:
+    return {fact.body["job"]: fact.body["cost"] for fact in place.ledger.facts() if fact.kind == "spent"}
 
 
 def run(instance: DagsterInstance, status: DagsterRunStatus) -> str:
@@ -41,19 +61,34 @@ def run(instance: DagsterInstance, status: DagsterRunStatus) -> str:
 
 
 @pytest.mark.parametrize(("grace", "ended"), [(-1.0, True), (300.0, False)])
-def test_a_job_of_a_failed_run_went_on_or_was_ended_too_soon(grace: float, ended: bool) -> None:
+def test_a_job_of_a_failed_run_went_on_or_was_ended_too_soon(grace: float, ended: bool, tmp_path: Path) -> None:
     with DagsterInstance.ephemeral() as instance:
         going, failed = run(instance, DagsterRunStatus.STARTED), run(instance, DagsterRunStatus.FAILURE)
         jobs = RememberingJobs(going, failed, "unknown")
-        told = reap(platform(jobs), instance, grace)
-        assert jobs.ended == ([failed, "unknown"] if ended else ["unknown"])
+        place = platform(jobs, tmp_path)
+        told = reap(place, instance, grace)
+        assert jobs.killed == ([failed, "unknown"] if ended else ["unknown"])
         assert told[-1] == "job-of-unknown: run unknown is unknown"
+        assert costs(place) == {f"job-of-{name}": 2.0 for name in jobs.killed}, "what it used was not paid for"
 
 
-def test_a_job_that_was_taken_over_meanwhile_was_told_as_ended() -> None:
+def test_a_job_that_was_taken_over_meanwhile_was_told_as_ended(tmp_path: Path) -> None:
     with DagsterInstance.ephemeral() as instance:
-        assert reap(platform(RememberingJobs("unknown", refuses="unknown")), instance, 300) == []
+        place = platform(RememberingJobs("unknown", refuses="unknown"), tmp_path)
+        assert reap(place, instance, 300) == [] and costs(place) == {}
 
 
-def test_a_machine_without_a_cluster_asked_for_runs() -> None:
-    assert reap(platform(LocalJobs()), SimpleNamespace(), 300) == []  # type: ignore[arg-type]
+def test_a_job_that_ended_when_nobody_looked_was_billed_never_or_again(tmp_path: Path) -> None:
+    with DagsterInstance.ephemeral() as instance:
+        going = run(instance, DagsterRunStatus.STARTED)
+        jobs = RememberingJobs(going, "unknown")
+        place = platform(jobs, tmp_path)
+        assert bill_ended(place, instance, 300) == ["job-of-unknown"] and costs(place) == {"job-of-unknown": 2.0}
+        assert bill_ended(place, instance, 300) == [] and jobs.asked == ["unknown"]
+        (fact,) = place.ledger.facts()
+        assert (fact.model, fact.subject, fact.fingerprint) == ("tiny", "weights", "f" * 64)
+
+
+def test_a_machine_without_a_cluster_asked_for_runs(tmp_path: Path) -> None:
+    place = platform(LocalJobs(), tmp_path)
+    assert reap(place, SimpleNamespace(), 300) == bill_ended(place, SimpleNamespace(), 300) == []  # type: ignore[arg-type]

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops_core.cost import NOT_REGISTERED, Spent, bill, over_budget, spent_in
+from llmops_core.cost import NOT_REGISTERED, RUNNING, Asked, Bill, Spent, bill, over_budget, running_in, spent_in
 from llmops_core.facts import Fact, Kind
 
-WEIGHTS, BASE, OTHER = "a" * 64, "b" * 64, "c" * 64
+WEIGHTS, BASE, OTHER, EVALUATION = "a" * 64, "b" * 64, "c" * 64, "d" * 64
 
 
 def fact(sequence: int, kind: Kind, subject: str, body: dict, fingerprint: str = "", month: str = "2026-11") -> Fact:
@@ -29,12 +29,17 @@ def spent(sequence: int, fingerprint: str, hours: float, outcome: str = "succeed
     return fact(sequence, "spent", "weights", body, fingerprint, month)
 
 
-def registered(sequence: int, version: str, weights: str = WEIGHTS, base: str = BASE) -> Fact:
+def registered(
+    sequence: int, version: str, weights: str = WEIGHTS, base: str = BASE, evaluation: str = EVALUATION
+) -> Fact:
     return fact(
         sequence,
         "produced",
         "registered_version",
-        {"version": version, "facts": {"weights_digest": weights, "base_digest": base}},
+        {
+            "version": version,
+            "facts": {"weights_digest": weights, "base_digest": base, "evaluation_digest": evaluation},
+        },
     )
 
 
@@ -63,6 +68,53 @@ def test_a_version_did_not_cost_its_base_or_cost_what_another_version_shares() -
     costs = {line.period: line.cost for line in bill(history, "version")}
     assert costs == {"1": 30.0, "10": 6.0, NOT_REGISTERED: 6.0}
     assert [line.period for line in bill(history, "version")] == [NOT_REGISTERED, "1", "10"]
+
+
+def test_an_evaluation_was_billed_to_no_version_or_a_stage_was_mixed_with_others() -> None:
+    history = [
+        spent(1, "fw", 1),
+        made(2, "weights", "fw", WEIGHTS),
+        fact(3, "spent", "evaluation", spent(3, "", 2).body, "fe"),
+        made(4, "evaluation", "fe", EVALUATION),
+        fact(5, "spent", "evaluation", spent(5, "", 3).body, "refused"),
+        registered(6, "1"),
+    ]
+    assert {line.period: line.cost for line in bill(history, "version")} == {"1": 18.0, NOT_REGISTERED: 18.0}
+    assert {line.period: line.cost for line in bill(history, "stage")} == {"weights": 6.0, "evaluation": 30.0}
+
+
+def test_weights_made_twice_with_the_same_bytes_were_paid_once() -> None:
+    history = [
+        spent(1, "f1", 1),
+        made(2, "weights", "f1", WEIGHTS),
+        spent(3, "f2", 1),
+        made(4, "weights", "f2", WEIGHTS),
+    ]
+    (line,) = bill([*history, registered(5, "1")], "version")
+    assert (line.period, line.cost, line.attempts) == ("1", 12.0, 2)
+
+
+def test_a_job_over_midnight_was_of_one_month() -> None:
+    months = {"2026-10": 7200.0, "2026-11": 3600.0}
+    body = Spent("job", 1, "crashed", 5400, gpu_count=2, gpu_type="a100", price_per_hour=3.0, months=months).as_body()
+    history = [fact(1, "spent", "weights", body, "w")]
+    told = [(line.period, line.attempts, line.gpu_seconds, line.cost, line.wasted) for line in bill(history, "month")]
+    assert told == [("2026-10", 0, 7200.0, 6.0, 6.0), ("2026-11", 1, 3600.0, 3.0, 3.0)]
+    assert (spent_in(history, "2026-10"), spent_in(history, "2026-11"), spent_in(history, "2026-12")) == (6.0, 3.0, 0)
+    (line,) = bill(history, "version")
+    assert (line.attempts, line.cost) == (1, 9.0)
+
+
+def test_jobs_that_run_were_no_part_of_the_budget() -> None:
+    months = {"2026-10": 3600.0, "2026-11": 7200.0}
+    runs = Bill(Asked("tiny", "weights", "f"), Spent("job", 1, RUNNING, 1, 2, "a100", 3.0, months))
+    running = running_in([runs, runs], "2026-11")
+    assert running == 12.0
+    assert over_budget([spent(1, "w", 1)], "2026-11", 17.0, running) == (
+        "18.00 of the budget of 17.00 for 2026-11 are spent (12.00 of it by jobs that run now); "
+        "raise budget.per_month, or wait"
+    )
+    assert over_budget([spent(1, "w", 1)], "2026-11", 19.0, running) == ""
 
 
 def test_months_were_mixed() -> None:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -28,6 +29,7 @@ class MemoryS3:
     def __init__(self, name: str) -> None:
         STORES[name] = self
         self.objects: dict[tuple[str, str], bytes] = {}
+        self.modified: dict[tuple[str, str], datetime] = {}
         self.down = False
         self.before: Callable[[str], None] = lambda request: None
         self._lock = threading.Lock()
@@ -39,6 +41,7 @@ class MemoryS3:
             if IfNoneMatch == "*" and (Bucket, Key) in self.objects:
                 raise _refused("PreconditionFailed", 412)
             self.objects[Bucket, Key] = content
+            self.modified[Bucket, Key] = datetime.now(UTC)
         return {"ETag": _etag(content)}
 
     def get_object(self, Bucket: str, Key: str, Range: str = "", IfMatch: str = "", **_: Any) -> dict[str, Any]:  # noqa: N803
@@ -68,7 +71,10 @@ class MemoryS3:
         entries = [(key, self.objects[Bucket, key]) for key in found]
         yield {
             "IsTruncated": False,
-            "Contents": [{"Key": key, "Size": len(body), "ETag": _etag(body)} for key, body in entries],
+            "Contents": [
+                {"Key": key, "Size": len(body), "ETag": _etag(body), "LastModified": self.modified[Bucket, key]}
+                for key, body in entries
+            ],
         }
 
     def _meet(self, request: str) -> None:

@@ -1,0 +1,119 @@
+"""What attempts of jobs on a cluster used, and for whom: from the cluster's pods, and from what pods left in the store.
+
+What an attempt is billed by (who asked, how many GPUs each pod has, at what price) stands in its intent, so that the
+bill of a job whose run is gone can be written by whoever finds it. What it used is written down with its end.
+"""
+
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llmops_core import job_manifest
+from llmops_core.cost import RUNNING, Asked, Bill, Spent
+from llmops_core.job_manifest import Attempt, Needs
+from llmops_core.job_names import FINGERPRINT_ANNOTATION, LABEL_DOMAIN, NAME_LABEL, RUN_LABEL, SELECTOR, JobIdentity
+from llmops_core.job_settings import ClusterJobsPlace
+from llmops_core.job_usage import PodUse, by_month, span_seconds, together, use_of
+from resources.job_attempt import judged
+from resources.job_transport import AttemptRecord, JobRecords, JobStore
+from resources.job_watch import JobWatch
+from resources.jobs import Job
+from resources.kubernetes_api import PODS, Kind, KubernetesApi, Manifest
+from resources.object_store import NamedPlace
+
+USED = "used"  # in the record of an end
+
+
+class JobBills:
+    def __init__(self, place: ClusterJobsPlace, api: KubernetesApi, store: NamedPlace, watch: JobWatch) -> None:
+        self._place, self._api, self._store_place, self._watch = place, api, store, watch
+        self._terms: dict[str, Mapping[str, Any]] = {}  # by the name of an attempt
+
+    def terms(self, job: Job) -> dict[str, Any]:
+        """For an attempt's intent: what it will be billed by."""
+        rate = job_manifest.spent("", 0, "", 0, job.needs, self._place)
+        pods = job_manifest.spread_of(job.needs, self._place).nodes
+        asked = {"model": job.asked.model, "stage": job.asked.stage, "fingerprint": job.asked.fingerprint}
+        price = {"gpu_count": rate.gpu_count, "gpu_type": rate.gpu_type, "price_per_hour": rate.price_per_hour}
+        return {**asked, **price, "pods": pods}
+
+    def used(self, name: str, number: int, records: JobRecords) -> list[PodUse]:
+        """Of every pod of an attempt that is known in any way, until now for one that still runs."""
+        here = {pod["metadata"]["uid"]: pod for pod in self._watch.pods(name)}
+        here |= {pod["metadata"]["uid"]: pod for pod in self._api.every(PODS, f"{NAME_LABEL}={name}")}
+        now = time.time()
+        known = [use for pod in here.values() if (use := use_of(pod, now)) is not None]
+        seen = records.seen(number)
+        if not seen.keys() - {use.pod for use in known}:
+            return known
+        said = records.said(number)
+        return together(known, (_as_written(pod, times, said.get(pod, {})) for pod, times in seen.items()))
+
+    def of_record(self, name: str, record: AttemptRecord) -> Bill | None:
+        """Of an attempt whose end is written down."""
+        if record.end is None or "bill" not in record.intent:
+            return None
+        uses = [PodUse(**use) for use in record.end.get(USED, ())]
+        return _bill(name, record.number, str(record.end["outcome"]), record.intent["bill"], uses)
+
+    def of_ended(self, kind: Kind, job: Manifest) -> Bill | None:
+        """Of a Job that has ended, as it is written down or as the cluster tells; the step that comes back for it still
+        finds an attempt without an end."""
+        name, number, records = self._attempt_of(job)
+        record = next((each for each in records.attempts() if each.number == number), None)
+        if record is None or "bill" not in record.intent:
+            return None
+        if record.end is not None:
+            return self.of_record(name, record)
+        terms, labels = record.intent["bill"], job["metadata"]["labels"]
+        fingerprint = job["metadata"]["annotations"][FINGERPRINT_ANNOTATION]
+        identity = JobIdentity(terms["model"], terms["stage"], record.intent["recipe"], fingerprint)
+        attempt = Attempt(identity, number, labels.get(RUN_LABEL, ""), Needs(), {})
+        uses = self.used(name, number, records)
+        return _bill(name, number, judged(self._api, kind, records, attempt, []).outcome.value, terms, uses)
+
+    def of_running(self, jobs: list[Manifest]) -> list[Bill]:
+        """Of jobs that have not ended, by those of their pods that the cluster knows."""
+        pods = self._api.every(PODS, SELECTOR) if jobs else []
+        now, found = time.time(), list[Bill]()
+        for job in jobs:
+            name = job["metadata"]["name"]
+            mine = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(NAME_LABEL) == name]
+            uses = [use for pod in mine if (use := use_of(pod, now)) is not None]
+            if uses and (terms := self._terms_of(job)):
+                found.append(_bill(name, _number_of(job), RUNNING, terms, uses))
+        return found
+
+    def _terms_of(self, job: Manifest) -> Mapping[str, Any]:
+        """Read once: an intent never changes."""
+        name, number, records = self._attempt_of(job)
+        if name not in self._terms:
+            self._terms[name] = records.intent(number).get("bill", {})
+        return self._terms[name]
+
+    def _attempt_of(self, job: Manifest) -> tuple[str, int, JobRecords]:
+        metadata = job["metadata"]
+        return metadata["name"], _number_of(job), self._store.job(metadata["annotations"][FINGERPRINT_ANNOTATION])
+
+    @cached_property
+    def _store(self) -> JobStore:
+        return JobStore(self._store_place, Path())  # nothing is sent or fetched
+
+
+def _number_of(job: Manifest) -> int:
+    return int(job["metadata"]["labels"][f"{LABEL_DOMAIN}/attempt"])
+
+
+def _as_written(pod: str, seen: tuple[float, float], said: Mapping[str, Any]) -> PodUse:
+    """By its own last words; one that had none counts from its first word to its last."""
+    return PodUse(pod, float(said.get("began", seen[0])), float(said.get("ended", seen[1])))
+
+
+def _bill(name: str, number: int, outcome: str, terms: Mapping[str, Any], uses: list[PodUse]) -> Bill:
+    gpus = terms["gpu_count"] / terms["pods"]  # pods of one job are alike
+    months = {month: round(seconds * gpus, 3) for month, seconds in by_month(uses).items()} if gpus else {}
+    priced = terms["gpu_count"], terms["gpu_type"], terms["price_per_hour"]
+    spent = Spent(name, number, outcome, round(span_seconds(uses), 1), *priced, months)
+    return Bill(Asked(terms["model"], terms["stage"], terms["fingerprint"]), spent)

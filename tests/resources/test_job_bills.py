@@ -1,0 +1,151 @@
+"""What the Kubernetes door bills: every second of every pod that had GPUs, once, whoever is there when it ends."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.client import BatchV1Api
+
+from llmops_core.cost import RUNNING, Bill
+from resources.kubernetes_api import PODS
+from tests.fakes import job_worlds
+from tests.fakes.job_pods import PlayedPod
+from tests.fakes.job_worlds import NAMESPACE, ClusterWorld, Killed
+from tests.fakes.kubernetes_api import KubernetesApi
+from tests.fakes.kubernetes_kinds import PODS as STORED_PODS
+from tests.fakes.memory_s3 import STORES, MemoryS3
+from tests.resources.test_kubernetes_jobs import dies, finished, until
+
+ON_GPUS: dict[str, Any] = {"gpus": (2, "a100")}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterWorld]:
+    monkeypatch.setattr(job_worlds, "REPORT_SECONDS", 0.02)
+    monkeypatch.setattr("resources.job_watch.JOBS_LIST_SECONDS", 0.1)
+    MemoryS3(tmp_path.name)
+    with KubernetesApi() as api:
+        api.create_namespace(NAMESPACE)
+        api.nodes.add("gpus", gpus=8, labels={"gpu": "a100"})
+        pool = {"node_selector": {"gpu": "a100"}, "price_per_hour": 3.6}
+        yield ClusterWorld(tmp_path, api, tmp_path.name, gpus={"a100": pool})
+
+
+def began(world: ClusterWorld, pod: PlayedPod, seconds_ago: float) -> None:
+    """As if the pod's container had started so long ago."""
+    found = world.api.get("pods", pod.pod["metadata"]["name"], NAMESPACE)
+    assert found is not None
+    (status,) = found["status"]["containerStatuses"]
+    (state,) = status["state"].values()
+    state["startedAt"] = f"{datetime.now(UTC) - timedelta(seconds=seconds_ago):%Y-%m-%dT%H:%M:%SZ}"
+    world.api.store.put(STORED_PODS, found)
+
+
+def seconds(world: ClusterWorld) -> dict[int, float]:
+    """GPU-seconds of each attempt; an attempt has one bill, however often it is told."""
+    found: dict[int, set[float]] = {}
+    for spent in world.spent:
+        found.setdefault(spent.attempt, set()).add(spent.gpu_seconds)
+    assert all(len(told) == 1 for told in found.values()), found
+    return {number: told.pop() for number, told in found.items()}
+
+
+def left(world: ClusterWorld, seconds_ago: float, **asked: Any) -> PlayedPod:
+    """A pod whose worker died."""
+    going = world.following(on_progress=dies, **ON_GPUS, **asked)
+    pod = world.pod()
+    began(world, pod, seconds_ago)
+    pod.reports(1, 2)
+    assert isinstance(going.ended().errors[0], Killed)
+    return pod
+
+
+def close(bill: float, wanted: float) -> bool:
+    return wanted - 3 < bill < wanted + 20
+
+
+def test_a_job_was_billed_by_nothing(world: ClusterWorld) -> None:
+    going = world.following(**ON_GPUS)
+    began(world, world.pod(), 100)
+    assert finished(world, 1, going).errors == []
+    assert close(seconds(world)[1], 200)
+    (bill, *_) = world.spent
+    assert (bill.gpu_count, bill.gpu_type, round(bill.cost * 1000)) == (2, "a100", round(bill.gpu_seconds))
+
+
+def test_what_another_run_had_left_failed_for_nothing(world: ClusterWorld) -> None:
+    pod = left(world, 100)
+    pod.ends(9)
+    world.api.settle()
+    assert finished(world, 2, world.following(run="second", **ON_GPUS)).errors == []
+    assert close(seconds(world)[1], 200) and seconds(world)[2] < 20
+
+
+def test_a_job_that_is_attached_to_was_billed_again(world: ClusterWorld) -> None:
+    left(world, 100)
+    assert finished(world, 1, world.following(run="second", **ON_GPUS)).errors == []
+    assert world.follow(run="third", **ON_GPUS).errors == []
+    assert close(seconds(world)[1], 200) and {each.job for each in world.spent} == {world.spent[0].job}
+
+
+def test_a_job_that_the_reaper_ended_was_for_nothing(world: ClusterWorld) -> None:
+    left(world, 100)
+    bills: list[Bill] = []
+    (job,) = world.door().going()
+    assert world.door().end(job, "run run is over", bills.append)
+    (bill,) = bills
+    assert (bill.asked.model, bill.asked.stage, bill.asked.fingerprint) == ("tiny", "weights", "f" * 64)
+    assert bill.spent.outcome == "cancelled" and close(bill.spent.gpu_seconds, 200)
+    world.api.settle()
+    assert finished(world, 2, world.following(run="second", **ON_GPUS)).errors == []
+    assert seconds(world)[1] == bill.spent.gpu_seconds
+
+
+def test_a_job_that_ended_when_nobody_looked_was_for_nothing(world: ClusterWorld) -> None:
+    pod = left(world, 100)
+    assert world.door().ended() == []
+    pod.ends(9)
+    world.api.settle()
+    (job,) = world.door().ended()
+    bill = world.door().bill(job)
+    assert bill is not None and bill.spent.outcome == "crashed" and close(bill.spent.gpu_seconds, 200)
+    assert bill.spent.job == job.name and bill.asked.stage == "weights"
+
+
+def test_time_before_a_suspension_was_for_nothing(world: ClusterWorld) -> None:
+    going = world.following(**ON_GPUS)
+    began(world, world.pod(), 100)
+    until(lambda: world.api.watches.open > 0)
+    (job,) = world.job_objects
+    batch = BatchV1Api(world.api.client())
+    batch.patch_namespaced_job(job["metadata"]["name"], NAMESPACE, {"spec": {"suspend": True}})
+    until(lambda: world.api.objects("pods", NAMESPACE) == [])
+    batch.patch_namespaced_job(job["metadata"]["name"], NAMESPACE, {"spec": {"suspend": False}})
+    until(lambda: len(world.api.objects("pods", NAMESPACE)) == 1)
+    began(world, world.pod(), 50)
+    assert finished(world, 1, going).errors == []
+    assert close(seconds(world)[1], 300)
+
+
+def test_a_pod_that_went_when_nobody_looked_was_for_nothing(world: ClusterWorld) -> None:
+    """What it wrote into the store tells from when until when it ran."""
+    pod = left(world, 100)
+    store = STORES[str(world.store_place.endpoint)]
+    for key in store.modified:
+        if pod.uid in key[1]:
+            store.modified[key] = datetime.now(UTC) - timedelta(seconds=70)
+    pod.prints("a line\n")
+    world.client.delete(PODS, pod.pod["metadata"]["name"], pod.uid)
+    until(lambda: world.api.objects("pods", NAMESPACE) == [])
+    (error,) = world.follow(**ON_GPUS).errors
+    assert "pod_deleted" in str(error) or "lost" in str(error)
+    assert close(seconds(world)[1], 140)
+
+
+def test_what_runs_now_cost_nothing_yet(world: ClusterWorld) -> None:
+    assert world.door().running() == []
+    left(world, 100)
+    (bill,) = world.door().running()
+    assert (bill.spent.outcome, bill.asked.model) == (RUNNING, "tiny") and close(bill.spent.gpu_seconds, 200)
