@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmops_assets.recipe_run import server_gpus
+from llmops_assets.gpus import server_gpus
 from llmops_core.errors import EnvironmentLacks, GateRefused, LlmopsError
 from llmops_core.facts import Fact, latest
 from llmops_core.route_manifest import base_path
@@ -60,7 +60,7 @@ def _plan(step: "Step", environment: Environment) -> DeploymentPlan:
         raise EnvironmentLacks(f"{environment} routes HTTP only, and {release.model} asks for {serving.protocol}")
     version, weights = release.evidence()["registered_version"].body, step.artifact("weights")
     fingerprint = release.fingerprints["staging_deployment" if environment == "staging" else "canary"]
-    file, gpus = "model.gguf" if serving.engine == "llama.cpp" else ".", server_gpus(step)
+    file, gpus = "model.gguf" if serving.engine == "llama.cpp" else ".", server_gpus(release)
     return DeploymentPlan(
         name=f"{release.model}-{environment}-v{version['version']}-{fingerprint[:8]}",
         model=release.model,

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from llmops_assets.billing import refuse_over_budget, write_down
+from llmops_assets.gpus import pools_of, server_gpus
 from llmops_assets.step import Step
 from llmops_core.cost import Asked, Bill, Spent
 from llmops_core.errors import EnvironmentLacks
-from llmops_core.gpu_needs import gpus_of_server, spread
+from llmops_core.gpu_needs import spread
 from llmops_core.job_manifest import Needs
-from llmops_core.job_settings import ClusterJobsPlace, GpuPool
 from llmops_core.serving_settings import ClusterServingPlace
 from resources.gpu_pool import gpus_held
 from resources.jobs import Job, Progress
@@ -40,7 +40,7 @@ def run_recipe(
     refuse_over_budget(step.platform)
     asked = Asked(step.release.model, step.name, step.fingerprint)
     needs, capacity = _needs(step, recipe), step.platform.settings.capacity
-    held = spread(needs.gpu_count, needs.gpu_type, gpus_of(step)).total
+    held = spread(needs.gpu_count, needs.gpu_type, pools_of(step.release)).total
 
     def admitted(goes: bool) -> AbstractContextManager[None]:
         return gpus_held(step.context, step.name, held, capacity.gpu_count, goes)
@@ -53,25 +53,13 @@ def run_recipe(
     return job.out
 
 
-def gpus_of(step: Step) -> Mapping[str, GpuPool]:
-    """Where the GPUs of each kind are."""
-    place = step.platform.settings.jobs
-    return place.gpus if isinstance(place, ClusterJobsPlace) else {}
-
-
-def server_gpus(step: Step) -> int:
-    """How many GPUs one server of the model holds."""
-    wanted = step.release.spec.resources
-    return gpus_of_server(step.release.spec.serving.engine, wanted.gpu_count, wanted.gpu_type, gpus_of(step))
-
-
 def _needs(step: Step, recipe: str) -> Needs:
     """The evaluation asks a server that it starts itself, so it needs what that needs."""
     wanted, count = step.release.spec.resources, step.release.spec.resources.gpu_count
     if recipe in WITHOUT_GPU:
         count = 0
     elif recipe == EVALUATION:
-        count = server_gpus(step)
+        count = server_gpus(step.release)
     return Needs(wanted.memory_gb, wanted.cpu, count, wanted.gpu_type if count else None)
 
 

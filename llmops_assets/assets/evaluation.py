@@ -12,7 +12,8 @@ from llmops_assets.assets.weights import weights
 from llmops_assets.charts import evaluation_bars, table
 from llmops_assets.deploying import production_weights
 from llmops_assets.partitions import models
-from llmops_assets.recipe_run import EVALUATION, run_recipe, server_gpus
+from llmops_assets.gpus import server_gpus
+from llmops_assets.recipe_run import EVALUATION, run_recipe
 from llmops_assets.resource import PlatformResource
 from llmops_assets.step import ONCE_MORE, Step, stage
 from llmops_core.evaluation import EvaluationPolicy, Evidence, chart_rows, comparison_table, judge
@@ -78,7 +79,7 @@ def _ask(step: Step, weights_folder: Path, data: Path, work: Path, out: Path) ->
     """Runs the evaluation program and keeps what it wrote in `out`."""
     spec = step.release.spec
     serving = {**spec.serving.model_dump(mode="json"), "timeout_seconds": ANSWER_LIMIT_SECONDS}
-    if gpus := server_gpus(step):
+    if gpus := server_gpus(step.release):
         serving["gpus"] = gpus
     config = {**spec.evaluation.model_dump(mode="json"), "serving": serving}
     made = run_recipe(step, EVALUATION, config, work, {"data": data, "weights": weights_folder})
