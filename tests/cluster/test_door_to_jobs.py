@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from llmops_core.cost import RUNNING, Bill
 from llmops_core.errors import EnvironmentLacks, InputError, TransientError
 from tests.cluster.cluster_under_test import wait_for
 from tests.cluster.jobs_under_test import ENDS_SECONDS, RealClusterWorld, outcome
@@ -19,6 +20,7 @@ def test_a_job_left_no_result_or_was_not_heard(world: RealClusterWorld) -> None:
     assert (ran.out / "deep" / "rows.txt").read_text() == "a row\n" * 2
     assert [each["done"] for each in ran.progress] in ([], [1, 2])
     assert "printed" in ran.events and ran.events_with("speaks 2/2, loss 0.5")
+    assert {each.outcome for each in world.spent} == {"succeeded"} and 0 < world.spent[0].seconds < ENDS_SECONDS
 
 
 def test_an_error_of_the_input_was_tried_again(world: RealClusterWorld) -> None:
@@ -63,6 +65,19 @@ def test_a_run_that_was_cancelled_left_its_job(world: RealClusterWorld) -> None:
 
     ran = world.following(recipe="stays", on_progress=cancel).ended(ENDS_SECONDS)
     assert isinstance(ran.errors[0], DagsterExecutionInterruptedError), outcome(ran)
+    wait_for(lambda: not world.job_objects and not world.namespace.items("pods"), "the job goes on")
+
+
+def test_a_job_that_nobody_waits_for_went_on_or_was_for_nothing(world: RealClusterWorld) -> None:
+    def dies(*_: Any) -> None:
+        raise Killed
+
+    world.following(recipe="stays", on_progress=dies).ended(ENDS_SECONDS)
+    door, bills = world.door(), list[Bill]()
+    (running,), (job,) = door.running(), door.going()
+    assert running.spent.outcome == RUNNING and door.ended() == []
+    assert door.end(job, "run run is over", bills.append)
+    assert bills[0].spent.outcome == "cancelled" and bills[0].spent.seconds >= running.spent.seconds > 0
     wait_for(lambda: not world.job_objects and not world.namespace.items("pods"), "the job goes on")
 
 
