@@ -12,6 +12,7 @@ from llmops_core.cost import Asked, Bill, Spent
 from llmops_core.errors import EnvironmentLacks
 from llmops_core.gpu_needs import spread
 from llmops_core.job_manifest import Needs
+from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.serving_settings import ClusterServingPlace
 from resources.gpu_pool import gpus_held
 from resources.jobs import Job, Progress

@@ -11,8 +11,8 @@ from llmops_assets.assets.dataset import dataset
 from llmops_assets.assets.weights import weights
 from llmops_assets.charts import evaluation_bars, table
 from llmops_assets.deploying import production_weights
-from llmops_assets.partitions import models
 from llmops_assets.gpus import server_gpus
+from llmops_assets.partitions import models
 from llmops_assets.recipe_run import EVALUATION, run_recipe
 from llmops_assets.resource import PlatformResource
 from llmops_assets.step import ONCE_MORE, Step, stage
