@@ -151,6 +151,26 @@ def test_memory_did_not_follow_the_ladder(world: ClusterWorld) -> None:
     assert outcomes(world) == ["out_of_memory", "out_of_memory"]
 
 
+def test_of_two_nodes_the_one_was_believed_that_only_lost_its_peer(world: ClusterWorld) -> None:
+    """Its end is told first; that the other was killed for its memory comes a moment later."""
+    world.place = world.place.model_copy(update={"gpus": {"a100": GpuPool(node_selector={"gpu": "a100"}, per_node=1)}})
+    world.api.nodes.add("gpu-1", gpus=8, labels={"gpu": "a100"})
+    going = world.following(gpus=(2, "a100"))
+
+    def running() -> list[Any]:
+        return [pod for pod in world.api.objects("pods", NAMESPACE) if pod["status"].get("phase") == "Running"]
+
+    until(lambda: len(running()) == 2)
+    world.api.engine.pause()  # the Job's controller, which would end the other too
+    first, second = (PlayedPod(world.api, pod, world.store_place, world.root / "pods") for pod in running())
+    first.ends(1, last_words="Connection closed by peer")
+    time.sleep(0.3)
+    second.ends(137, "OOMKilled", says=False)
+    (error,) = going.ended().errors
+    world.api.engine.resume()
+    assert isinstance(error, EnvironmentLacks) and "ran out of memory" in str(error)
+
+
 def test_an_image_that_is_not_there_was_waited_for_for_ever(world: ClusterWorld) -> None:
     world.api.kubelet.missing_images.add(world.place.image)
     (error,) = world.following().ended().errors
