@@ -4,7 +4,7 @@ What counts is compared with who serves: a pod that is ready and that nobody rea
 with such a pod proves no safety. What the others counted is taken in all the same, because harm that is seen is harm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,6 +14,8 @@ from llmops_core.routing import Deployment
 from llmops_core.traffic_counts import TrafficCounts
 from llmops_core.verdict import Finding, Verdict
 from resources.wiring import Platform
+
+Pods = dict[str, dict[str, list[str]]]  # by deployment: which are `ready`, and which of these are `scraped`
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Reading:
     candidate: ArmCounts
     baseline: ArmCounts | None
     findings: tuple[Finding, ...]
-    pods: dict[str, dict[str, list[str]]]
+    pods: Pods
 
 
 class Arms:
@@ -58,11 +60,9 @@ class Arms:
 
     def read(self) -> Reading:
         """Adds what happened since the last reading; nothing is added when the counts cannot be read."""
-        pods = self._pods()
+        pods: Pods = {}
         try:
-            if pods:
-                scraped = self._platform.metrics.scraped()
-                pods = {name: {**found, "scraped": sorted(scraped & {*found["ready"]})} for name, found in pods.items()}
+            pods = pods_read(self._platform, self._names)
             now = self._platform.metrics.counts(self._since)
         except TransientError as error:
             return self._unknown(f"no counts this tick: {error}", pods)
@@ -70,15 +70,12 @@ class Arms:
             return self._unknown("the counts are older than those of the last tick", pods)
         for arm in self.arms:
             arm.add(now.get(arm.deployment.name), self._limit)
-        missing = [_missing(name, found) for name, found in pods.items() if found["ready"] != found["scraped"]]
-        if missing:
-            return self._reading(Finding("scraped", Verdict.ERROR, "; ".join(missing)), pods, compared=False)
-        told = sum(len(found["ready"]) for found in pods.values())
-        return self._reading(Finding("scraped", Verdict.PASSED, f"all {told} pods are scraped") if pods else None, pods)
+        scraped = judge_pods(pods)
+        return self._reading(scraped, pods, compared=scraped is None or scraped.verdict is Verdict.PASSED)
 
     def settle(self) -> None:
         """Returns when what is counted now is in the next reading. Raises TransientError when it does not come."""
-        self._platform.metrics.settle({pod for found in self._pods().values() for pod in found["ready"]})
+        self._platform.metrics.settle({pod for pods in _ready(self._platform, self._names).values() for pod in pods})
 
     def as_dict(self) -> dict[str, Any]:
         """For the ledger; `arm_in` reads it."""
@@ -90,16 +87,14 @@ class Arms:
             for arm in self.arms
         }
 
-    def _pods(self) -> dict[str, dict[str, list[str]]]:
-        found = {arm.deployment.name: self._platform.serving.counted_in(arm.deployment.name) for arm in self.arms}
-        return {name: {"ready": sorted(pods), "scraped": []} for name, pods in found.items() if pods is not None}
+    @property
+    def _names(self) -> list[str]:
+        return [arm.deployment.name for arm in self.arms]
 
-    def _unknown(self, why: str, pods: dict[str, dict[str, list[str]]]) -> Reading:
+    def _unknown(self, why: str, pods: Pods) -> Reading:
         return self._reading(Finding("counts", Verdict.ERROR, why), pods, compared=False)
 
-    def _reading(
-        self, finding: Finding | None, pods: dict[str, dict[str, list[str]]], compared: bool = True
-    ) -> Reading:
+    def _reading(self, finding: Finding | None, pods: Pods, compared: bool) -> Reading:
         counts = [arm.counts for arm in self.arms]
         baseline = counts[1] if compared and len(counts) > 1 else None
         return Reading(counts[0], baseline, () if finding is None else (finding,), pods)
@@ -119,6 +114,29 @@ def _shrank(arm: Arm, now: Mapping[str, TrafficCounts]) -> bool:
         return False
     found = now.get(arm.deployment.name)
     return found is None or not found.follows(arm.last)
+
+
+def pods_read(platform: Platform, deployments: Iterable[str]) -> Pods:
+    """Of deployments whose pods count for themselves. Raises TransientError where it is not known who is read."""
+    ready = _ready(platform, deployments)
+    scraped = platform.metrics.scraped() if ready else frozenset[str]()
+    return {name: {"ready": sorted(pods), "scraped": sorted(pods & scraped)} for name, pods in ready.items()}
+
+
+def judge_pods(pods: Pods) -> Finding | None:
+    """Whether every pod that serves is read; None where pods do not count for themselves."""
+    if not pods:
+        return None
+    missing = [_missing(name, found) for name, found in pods.items() if found["ready"] != found["scraped"]]
+    if missing:
+        return Finding("scraped", Verdict.ERROR, "; ".join(missing))
+    told = sum(len(found["ready"]) for found in pods.values())
+    return Finding("scraped", Verdict.PASSED, f"all {told} pods are scraped")
+
+
+def _ready(platform: Platform, deployments: Iterable[str]) -> dict[str, frozenset[str]]:
+    found = {name: platform.serving.counted_in(name) for name in deployments}
+    return {name: pods for name, pods in found.items() if pods is not None}
 
 
 def _missing(deployment: str, found: Mapping[str, list[str]]) -> str:

@@ -5,6 +5,7 @@ import math
 from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
 
 from llmops_assets.assets.production import production
+from llmops_assets.canary_arms import judge_pods, pods_read
 from llmops_assets.charts import table
 from llmops_assets.deploying import serving_now
 from llmops_assets.findings import announced, shown
@@ -34,6 +35,8 @@ def monitoring(context: AssetExecutionContext, platform: PlatformResource) -> Ma
         return MaterializeResult(metadata={"verdict": "error", "reason": idle.reason}, check_results=[shown(idle)])
     counts = doors.metrics.counts().get(now.body["deployment"])
     findings = judge_slos(counts, doors.settings.slos.error_rate, doors.settings.slos.p95_seconds)
+    read = judge_pods(pods_read(doors, [now.body["deployment"]]))
+    findings += [read] if read is not None else []
     rows = [[f.name, f.verdict.label, f.reason] for f in findings]
     kept = Finding(OBJECTIVES, overall(findings), reasons(findings) or "every objective is kept")
     return MaterializeResult(

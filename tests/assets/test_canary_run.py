@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterator
 import pytest
 
 from llmops_assets import canary_run
+from llmops_assets.canary_arms import judge_pods, pods_read
 from llmops_assets.canary_run import run_canary
 from llmops_assets.operations.overview import overview
 from llmops_assets.operations.rollback import roll_back
 from llmops_core.errors import GateRefused, TransientError
 from llmops_core.status import SILENT, fold
 from llmops_core.traffic_counts import TrafficCounts
+from llmops_core.verdict import Verdict
 from resources.metrics import Metrics
 from tests.fakes.http_gateway import Behaviour
 from tests.fakes.platform_doors import UNTIL_APPROVAL, World
@@ -218,6 +220,16 @@ def test_a_pod_that_nobody_scrapes_was_taken_for_one_without_failures(in_pods: W
     assert "is ready and not scraped: what it counts is unknown" in fact.body["reason"]
     (pods,) = {tuple(told["scraped"]) for tick in _ticks(in_pods) for told in tick["pods"].values()}
     assert pods == ("one",) and _shares(in_pods) == {FIRST: 100}
+
+
+def test_a_pod_that_nobody_scrapes_kept_every_objective(in_pods: World) -> None:
+    doors = in_pods.doors()
+    metrics = _InPods(doors.metrics, hidden=1)
+    doors.__dict__["metrics"] = metrics
+    name = next(one.name for one in in_pods.serving.running() if one.name.startswith(FIRST))
+    hidden, seen = (judge_pods(pods_read(doors, [name])) for _ in range(2))
+    assert hidden is not None and hidden.verdict is Verdict.ERROR and f"two of {name} is ready" in hidden.reason
+    assert seen is not None and seen.verdict is Verdict.PASSED
 
 
 def test_harm_that_is_seen_waited_for_a_pod_that_nobody_scrapes(in_pods: World) -> None:
