@@ -50,8 +50,7 @@ class PlayedPrometheus:
         """The pods that answered. Envoy's histograms show what it knew at the page before, so each is read twice."""
         pages = list(self._pages())
         for page in pages:
-            for _ in range(2):
-                text = urllib.request.urlopen(page, timeout=5).read().decode()
+            _, text = (urllib.request.urlopen(page, timeout=5).read().decode() for _ in range(2))
             for sample in parse_samples(text, "envoy_llmops"):
                 self.keep(sample)
         return list(self._pods()) if pages else []
