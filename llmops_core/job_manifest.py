@@ -1,4 +1,4 @@
-"""The manifests of a job on Kubernetes, as plain mappings: a Job and its headless Service, or a TrainJob (train_job.py).
+"""The manifests of a job on Kubernetes, as plain mappings: a Job and its headless Service, or a TrainJob (train_job).
 
 A job gets one pod, or one for each node when it needs more GPUs than a node has; then the pods find each other by the
 Service, and torchrun reads its PET_ variables. Nothing is retried by the cluster (`backoffLimit: 0`): the door decides,

@@ -31,7 +31,7 @@ def sign_version(platform: Platform, statement: bytes) -> str:
     try:
         platform.signatures.verify(statement, signature, platform_signers(platform), VERSION_NAMESPACE)
     except IntegrityError as error:
-        expected = f"a line `{IDENTITY} namespaces=\"{VERSION_NAMESPACE}\" ` and the public half of {named.key}"
+        expected = f'a line `{IDENTITY} namespaces="{VERSION_NAMESPACE}" ` and the public half of {named.key}'
         raise InputError(Problem(named.signers, "", str(error), expected, "add it, and commit")) from None
     return signature
 
