@@ -12,8 +12,9 @@ from functools import cached_property, lru_cache
 
 from llmops_core.errors import InputError, Problem
 from llmops_core.facts import Fact
+from llmops_core.made_of import MadeOf, fingerprints_of, made_of
 from llmops_core.model_spec import ModelSpec, load_model_spec
-from llmops_core.plan import ModelInputs, fingerprints, recipes_of
+from llmops_core.plan import UPSTREAM, ModelInputs, ingredients, recipes_of
 from llmops_core.promotion import current
 from llmops_core.settings import Settings, load_settings
 from llmops_core.touched import may_track
@@ -44,7 +45,12 @@ class Release:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        return fingerprints(self.inputs)
+        return fingerprints_of(self.model, self.made_of)
+
+    @cached_property
+    def made_of(self) -> MadeOf:
+        """What the fingerprints are made of."""
+        return made_of(ingredients(self.inputs), UPSTREAM)
 
     @property
     def data_hash(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from llmops_core.fingerprint import digest_of
+from llmops_core.made_of import RULES, fingerprints_of, made_of
 from llmops_core.model_spec import ModelSpec
 from llmops_core.serving_settings import NOT_OF_A_SERVER
 from llmops_core.settings import Settings
@@ -101,17 +101,13 @@ def ingredients(inputs: ModelInputs) -> dict[str, dict[str, Any]]:
     for stage in STAGES:
         for recipe in _recipes(stage, spec):
             parts[stage] |= inputs.code[recipe]
-        parts[stage]["the platform's rules"] = RULES_VERSION[stage]
+        parts[stage][RULES] = RULES_VERSION[stage]
     return parts
 
 
 def fingerprints(inputs: ModelInputs) -> dict[str, str]:
     """{asset: 64 hexadecimal digits} for every stage."""
-    parts, result = ingredients(inputs), dict[str, str]()
-    for stage in STAGES:
-        upstream = {name: result[name] for name in UPSTREAM[stage]}
-        result[stage] = digest_of({"model": inputs.model, "ingredients": parts[stage], "upstream": upstream})
-    return result
+    return fingerprints_of(inputs.model, made_of(ingredients(inputs), UPSTREAM))
 
 
 # Whose fingerprints count. Weights and evaluation name the data files they read, so they do not follow `dataset`:

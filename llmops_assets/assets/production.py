@@ -13,6 +13,7 @@ from llmops_assets.step import ONCE_MORE, Step, stage
 from llmops_core.errors import GateRefused, IntegrityError
 from llmops_core.facts import Fact
 from llmops_core.fingerprint import digest_of
+from llmops_core.made_of import kept
 from llmops_core.registration import VersionFacts
 
 ARTIFACT_STAGES = ("dataset", "base_weights", "weights", "evaluation", "staging_tests", "canary")
@@ -69,10 +70,10 @@ def _promoted(step: Step) -> Fact:
         raise IntegrityError(f"the gateway answers with version {answer.version}, not with {deployment.version}")
     platform.registry.set_alias(release.model, "production", int(deployment.version))
     described = {**body, "revision": release.revision}
-    fact = step.done or step.record(digest_of(described), body)
+    fact = step.done or step.record(digest_of(described), {**body, "made_of": kept(release.made_of)})
     record_switch(platform, deployment, "production", release.revision, "promoted")
-    kept = serving_now(platform, release.model, "production")
-    retire_all_but(platform, release.model, "production", [deployment.name, kept.body["previous"] if kept else None])
+    now = serving_now(platform, release.model, "production")
+    retire_all_but(platform, release.model, "production", [deployment.name, now.body["previous"] if now else None])
     return fact
 
 

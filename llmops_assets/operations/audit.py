@@ -15,19 +15,21 @@ from llmops_assets.deploying import public_url
 from llmops_assets.operations.approving import trusted_signers
 from llmops_assets.operations.endpoint import ask
 from llmops_assets.operations.identity import platform_signers
-from llmops_assets.release import open_release
+from llmops_assets.release import Release, open_release
 from llmops_assets.repositories import doors_for
 from llmops_core.approval import APPROVAL_NAMESPACE, Statement
-from llmops_core.errors import InputError, IntegrityError, LlmopsError, TransientError, UnknownSigner
+from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, LlmopsError, TransientError, UnknownSigner
 from llmops_core.facts import Fact, first_broken, latest
 from llmops_core.fingerprint import digest_of_file
 from llmops_core.lineage import Link, ancestry
+from llmops_core.made_of import compare, fingerprints_of, read_kept
 from llmops_core.registration import VERSION_NAMESPACE, VersionFacts
 from llmops_core.staging import judge_inference
 from llmops_core.status import fold
 from llmops_core.verdict import Verdict
 from resources.wiring import Platform
 
+MOST_NAMED = 5
 ASKED = 20  # questions, enough to tell one model from another
 # What each artefact is called in the chain, nearest to the endpoint first.
 ARTIFACTS = ("canary", "staging_tests", "evaluation", "weights", "base_weights")
@@ -267,9 +269,33 @@ def _commit(platform: Platform, model: str, production: Fact) -> str:
     """The commit is there, and what it says gives the fingerprint that was released."""
     platform, revision = doors_for(platform, production), production.body["revision"]
     commit = platform.source.commit(revision)
-    found = open_release(platform, model, revision).fingerprints["production"]
-    if found != production.fingerprint:
+    release = open_release(platform, model, revision)
+    said = f"{revision[:12]} by {commit.author} <{commit.email}>, {commit.when:%Y-%m-%d %H:%M} UTC"
+    if release.fingerprints["production"] == production.fingerprint:
+        return said
+    return f"{said}; {_by_rules_of_then(release, production)}"
+
+
+def _by_rules_of_then(release: Release, production: Fact) -> str:
+    """Whether the commit says what was released, where a platform with other rules released it."""
+    then = read_kept(production.body.get("made_of"))
+    if then is None or fingerprints_of(release.model, then)["production"] != production.fingerprint:
+        found, revision = release.fingerprints["production"], release.revision
         raise IntegrityError(
             f"{revision[:12]} gives the fingerprint {found[:12]}, released was {production.fingerprint[:12]}"
         )
-    return f"{revision[:12]} by {commit.author} <{commit.email}>, {commit.when:%Y-%m-%d %H:%M} UTC"
+    differ = compare(then, release.made_of)
+    if differ.other:
+        raise IntegrityError(f"{release.revision[:12]} says otherwise than what was released: {_some(differ.other)}")
+    if differ.gone:
+        raise EnvironmentLacks(
+            f"the platform that released it went by {_some(differ.gone)}, and this one does not: "
+            f"`llmops release {release.model}` proves it by the rules of today"
+        )
+    added = f", which did not know {_some(differ.new)}" if differ.new else ""
+    return f"released by other rules{added}; all that they know says the same"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

@@ -1,5 +1,6 @@
 """The audit under attack: each link of the chain is broken in turn, and the audit must name it."""
 
+import json
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -8,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.operations.audit import audit
+from llmops_assets.operations.audit import _by_rules_of_then, audit
+from llmops_assets.release import open_release
+from llmops_core.errors import IntegrityError
+from llmops_core.facts import latest
 from llmops_core.lineage import Link, first_not_verified, verdict_of
+from llmops_core.made_of import RULES
+from llmops_core.plan import ModelInputs, ingredients
 from tests.fakes.http_gateway import Behaviour
 from tests.fakes.people import GRACE, key_of, signed
 from tests.fakes.platform_doors import World
@@ -233,3 +239,53 @@ def _change(path: Path) -> None:
     content[len(content) // 2] ^= 1
     path.chmod(0o600)
     path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "verdict", "words"),
+    [
+        (
+            "weights",
+            {"a field of tomorrow": 1},
+            "verified",
+            "did not know weights: a field of tomorrow; all that",
+        ),
+        (
+            "weights",
+            {"model.yaml training.steps": 99},
+            "broken",
+            "otherwise than what was released: weights: model",
+        ),
+        (
+            "weights",
+            {"model.yaml training.steps": ...},
+            "incomplete",
+            "by weights: model.yaml training.steps, and",
+        ),
+        ("canary", {RULES: 2}, "incomplete", "llmops release tiny` proves it by the rules of today"),
+    ],
+)
+def test_a_platform_with_other_rules_called_a_release_forged_or_a_forged_one_good(
+    released: World, monkeypatch: pytest.MonkeyPatch, stage: str, changes: dict[str, object], verdict: str, words: str
+) -> None:
+    def of_tomorrow(inputs: ModelInputs) -> dict[str, dict[str, object]]:
+        parts = ingredients(inputs)
+        merged = {**parts[stage], **changes}
+        return parts | {stage: {name: value for name, value in merged.items() if value is not ...}}
+
+    assert _links(released)["commit"].verdict == "verified"
+    monkeypatch.setattr("llmops_assets.release.ingredients", of_tomorrow)
+    link = _links(released)["commit"]
+    assert link.verdict == verdict and words in link.detail, link
+
+
+def test_ingredients_that_somebody_edited_proved_another_commit(released: World) -> None:
+    doors = released.doors()
+    production = latest(doors.ledger.facts("tiny"), "produced", subject="production")
+    assert production is not None
+    release = open_release(doors, "tiny", production.body["revision"])
+    edited = json.loads(json.dumps(production.body["made_of"]))
+    edited["stages"][2]["ingredients"]["model.yaml training.steps"] = "0" * 64
+    forged = production.model_copy(update={"body": {**production.body, "made_of": edited}, "fingerprint": "0" * 64})
+    with pytest.raises(IntegrityError, match="gives the fingerprint"):
+        _by_rules_of_then(release, forged)
