@@ -1,4 +1,4 @@
-"""What production did since it took over, against what it promised."""
+"""What production did since it took over (on a cluster, within the last day at most), against what it promised."""
 
 import math
 
