@@ -28,6 +28,11 @@ class PlatformResource(ConfigurableResource):
         home = self._home()
         return _built(home, ruling_files(home).state(f"config/{home.environment}.yaml"))
 
+    def refuse_broken_settings(self) -> None:
+        """Raises InputError where the newest settings cannot rule, so that earlier ones do."""
+        home = self._home()
+        _checked(home, ruling_files(home).state(f"config/{home.environment}.yaml"))
+
     def fetch(self, interval_seconds: float) -> Reach:
         """Fetches the platform's own repository where it follows one, whether or not its settings can be read now."""
         ruling = ruling_files(self._home())
@@ -42,6 +47,12 @@ class PlatformResource(ConfigurableResource):
             **self.origin,
         }
         return home_from(variables, Path(self.repository))
+
+
+@lru_cache(maxsize=4)
+def _checked(home: Home, ruled_by: str) -> None:
+    if home.origin is not None:
+        build_platform(home, newest_only=True)
 
 
 @lru_cache(maxsize=4)

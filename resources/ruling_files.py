@@ -5,16 +5,25 @@ branch that is followed, in a clone that the platform makes and fetches: never i
 written while another thread reads it.
 """
 
+import logging
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from llmops_core.errors import TransientError
 from llmops_core.repositories import WatchedRepository
 from resources.home import Home
 from resources.mirror import Mirror
 from resources.source import GitSource
 
 FETCH_SECONDS = 15.0  # what was fetched so long ago is fetched again before a decision rests on it
+PATIENCE_SECONDS = 600.0  # for the first clone; less than a run may take to begin (startTimeoutSeconds of its launcher)
+PAUSE_SECONDS = 5.0
+LONGEST_HISTORY = 200  # commits
+
+log = logging.getLogger("llmops.repository")
 
 
 class RulingFiles(ABC):
@@ -24,13 +33,17 @@ class RulingFiles(ABC):
 
     @abstractmethod
     def read(self, path: str) -> bytes | None:
-        """The file as it is known here; None where there is none. Where nothing is known yet, the repository is cloned:
-        raises TransientError where it cannot be."""
+        """The file as it is known here; None where there is none. Where nothing is known yet, the repository is cloned,
+        and an outage is waited for: a run whose worker died begins again in a new pod. TransientError when it lasts."""
 
     @abstractmethod
     def read_now(self, path: str) -> bytes | None:
         """The file as it stands now. Raises TransientError where that cannot be known: what was taken back since the
         last look must not count."""
+
+    @abstractmethod
+    def versions(self, path: str) -> Iterator[bytes]:
+        """The file as it is known here, then as it was before, if that is known: newest first."""
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
@@ -52,6 +65,10 @@ class CheckedOut(RulingFiles):
 
     def read_now(self, path: str) -> bytes | None:
         return self.read(path)
+
+    def versions(self, path: str) -> Iterator[bytes]:
+        content = self.read(path)
+        yield from () if content is None else (content,)
 
     def names(self, folder: str) -> list[str]:
         return sorted(each.name for each in (self._repository / folder).glob("*") if each.is_file())
@@ -76,6 +93,17 @@ class Followed(RulingFiles):
         self.mirror.younger_than(FETCH_SECONDS, FETCH_SECONDS)
         return self.read(path)
 
+    def versions(self, path: str) -> Iterator[bytes]:
+        revision, known = self._head(), ""
+        for _ in range(LONGEST_HISTORY):
+            blob = self._source.tree_id(revision, path) or ""
+            if blob != known and (content := self._source.read(revision, path)) is not None:
+                yield content
+            known, parents = blob, self._source.commit(revision).parents
+            if not parents:
+                return
+            revision = parents[0]
+
     def names(self, folder: str) -> list[str]:
         paths = self._source.files(self._head(), folder)
         return [path.removeprefix(f"{folder}/") for path in paths if path.count("/") == folder.count("/") + 1]
@@ -84,8 +112,15 @@ class Followed(RulingFiles):
         return self._source.tree_id(self._head(), path) or ""
 
     def _head(self) -> str:
-        if not self.mirror.clone.exists():
-            self.mirror.younger_than(FETCH_SECONDS, FETCH_SECONDS)
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not self.mirror.clone.exists():
+            try:
+                self.mirror.younger_than(FETCH_SECONDS, FETCH_SECONDS)
+            except TransientError as error:
+                if time.monotonic() > until or not self.mirror.reach().failures:
+                    raise
+                log.warning("waiting for %s: %s", self.place, error)
+                time.sleep(PAUSE_SECONDS)
         return self._source.head(self._branch)
 
 

@@ -271,16 +271,31 @@ class Platform:
         return KubernetesJobs(place, connected(place.namespace), store)
 
 
-def build_platform(home: Home) -> Platform:
-    """The platform that `home` names, ruled by its file in config/. Raises InputError for settings that cannot rule
-    there, TransientError where the repository that has them cannot be cloned."""
+def build_platform(home: Home, newest_only: bool = False) -> Platform:
+    """The platform that `home` names, ruled by its file in config/. Where the repository is followed, a commit that
+    breaks that file changes nothing (unless `newest_only`): the version before it rules on, and the repository sensor
+    says so.
+
+    Raises InputError for settings that cannot rule there, TransientError where their repository cannot be cloned.
+    """
     ruling, path = ruling_files(home), f"config/{home.environment}.yaml"
     known = [Path(name).stem for name in ruling.names("config") if name.endswith(".yaml")]
-    content = ruling.read(path) if home.environment in known else None
-    if content is None:
-        expected, message = f"one of: {', '.join(known) or 'none'}", f"{path} does not exist in {ruling.place}"
-        raise InputError(Problem("environment", "LLMOPS_ENVIRONMENT", home.environment, expected, message))
+    first: InputError | None = None
+    for content in ruling.versions(path) if "/" not in home.environment else ():
+        try:
+            return Platform(home, _fit_settings(home, content, path))
+        except InputError as error:
+            first = first or error
+            if newest_only:
+                break
+    if first is not None:
+        raise first
+    expected, message = f"one of: {', '.join(known) or 'none'}", f"{path} does not exist in {ruling.place}"
+    raise InputError(Problem("environment", "LLMOPS_ENVIRONMENT", home.environment, expected, message))
+
+
+def _fit_settings(home: Home, content: bytes, path: str) -> Settings:
     settings = load_settings(content, path)
     if home.origin is not None and (unfit := unfit_for_pods(settings, home.origin.branch or "", path)):
         raise InputError(*unfit)
-    return Platform(home, settings)
+    return settings

@@ -22,6 +22,7 @@ from llmops_assets.resource import PlatformResource
 from llmops_core.errors import GateRefused
 from llmops_core.feedback import shown_text
 from llmops_core.verdict import Finding, Verdict
+from resources.wiring import Platform
 
 SHOWN = 20
 GIVES_ROWS = "gives_rows"
@@ -37,14 +38,18 @@ GIVES_ROWS = "gives_rows"
 )
 def feedback(context: AssetExecutionContext, platform: PlatformResource) -> MaterializeResult:
     """All ratings of the model's answers, curated: new rows to learn from, and a reason for every other rating."""
+    return curated(platform.open(), context.partition_key)
+
+
+def curated(doors: Platform, model: str) -> MaterializeResult:
+    """The rows and their reasons, with their check."""
     try:
-        published = curate_ratings(platform.open(), context.partition_key)
+        published = curate_ratings(doors, model)
     except GateRefused as refused:
         unknown = Finding(GIVES_ROWS, Verdict.ERROR, refused.reason)
         return MaterializeResult(
             metadata={"verdict": "error", "reason": unknown.reason}, check_results=[_check(unknown)]
         )
-    context.log.info(f"{published.finding.reason}; next: {published.next_step}")
     found = replace(published.finding, name=GIVES_ROWS)
     data_version = DataVersion(published.digest)
     return MaterializeResult(metadata=_shown(published), data_version=data_version, check_results=[_check(found)])

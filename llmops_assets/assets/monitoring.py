@@ -14,6 +14,7 @@ from llmops_assets.resource import PlatformResource
 from llmops_core.slo import Events, judge_error_budget
 from llmops_core.traffic_counts import TrafficCounts
 from llmops_core.verdict import Finding, Verdict, overall, reasons
+from resources.wiring import Platform
 
 OBJECTIVES = "objectives"
 
@@ -28,7 +29,11 @@ OBJECTIVES = "objectives"
 )
 def monitoring(context: AssetExecutionContext, platform: PlatformResource) -> MaterializeResult:
     """Service level objectives of the serving version: errors, latency, and how much of the error budget is spent."""
-    doors, model = platform.open(), context.partition_key
+    return measured(platform.open(), context.partition_key)
+
+
+def measured(doors: Platform, model: str) -> MaterializeResult:
+    """The measurement, with its check."""
     now = serving_now(doors, model, "production")
     if now is None:
         idle = Finding(OBJECTIVES, Verdict.ERROR, f"{model} does not serve in production")

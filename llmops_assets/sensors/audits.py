@@ -8,6 +8,7 @@ from dagster import (
     SkipReason,
     run_status_sensor,
 )
+from dagster._core.storage.tags import PRIORITY_TAG
 
 from llmops_assets.deploying import serving_now
 from llmops_assets.jobs.audit import audit
@@ -28,5 +29,6 @@ def audits(context: RunStatusSensorContext, platform: PlatformResource) -> RunRe
     model = run.tags["dagster/partition"]
     if serving_now(platform.open(), model, "production") is None:
         return SkipReason(f"{model} does not serve in production")
-    tags = {REVISION_TAG: run.tags.get(REVISION_TAG, "")}
+    # before a release of the same model that waits in the queue already: that one would serve by the time of this audit
+    tags = {REVISION_TAG: run.tags.get(REVISION_TAG, ""), PRIORITY_TAG: "1"}
     return RunRequest(run_key=f"audit:{run.run_id}", partition_key=model, tags=tags)

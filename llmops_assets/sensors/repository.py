@@ -64,7 +64,9 @@ def watching(watched: WatchedRepository | None = None) -> SensorDefinition:
         silent = doors.mirror.refresh(INTERVAL_SECONDS) if doors else platform.fetch(INTERVAL_SECONDS)
         if silent.why:
             return SkipReason(silent.told)
-        doors = doors or platform.open()
+        if doors is None:
+            platform.refuse_broken_settings()
+            doors = platform.open()
         if doors.home.origin and platform.shape != shape_of(doors.settings):
             return _start_again(context, doors)
         return _tick(context, doors, name)

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,15 +73,40 @@ def test_settings_stayed_as_they_were_when_the_pod_began(tmp_path: Path) -> None
     assert resource.fetch(15).why == "" and resource.open().settings.budget is not None
 
 
-def test_broken_settings_could_not_be_mended_by_a_commit(world: PodWorld, ticking: Ticking) -> None:
+def test_broken_settings_stopped_all_sensors_or_could_not_be_mended(world: PodWorld, ticking: Ticking) -> None:
     ticking.tick()
     good = (world.repository.path / SETTINGS).read_text()
     world.repository.commit({SETTINGS: "name: local\n"}, "broken")
-    with pytest.raises(InputError, match="serving"):
+    world.repository.commit({SETTINGS: good.replace("strategy: canary", "strategy: luck")}, "broken too")
+    with pytest.raises(InputError, match="strategy"):
         ticking.evaluate()
+    assert build_platform(world.pod()).settings == world.opened(world.home).settings  # those from before rule on
+    with pytest.raises(InputError, match="strategy"):
+        build_platform(world.pod(), newest_only=True)
     world.repository.commit({SETTINGS: good}, "mended")
     world.repository.commit_model("training", seed=3)
     assert [one.tags[REVISION_TAG] for one in ticking.tick()] == [world.repository.head]
+
+
+def test_a_worker_that_begins_again_in_an_outage_ended_at_once(
+    world: PodWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = world.repository.path.rename(world.repository.path.with_name("away"))
+    home, pauses = world.pod(), list[float]()
+
+    def slept(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            away.rename(world.repository.path)
+            over(home)
+
+    clock = SimpleNamespace(sleep=slept, monotonic=time.monotonic)
+    monkeypatch.setattr("resources.ruling_files.time", clock)
+    assert build_platform(home).settings.name == "local" and len(pauses) == 3
+    monkeypatch.setattr("resources.ruling_files.PATIENCE_SECONDS", 0.0)
+    world.repository.path.rename(away)
+    with pytest.raises(TransientError, match="cannot be fetched"):
+        build_platform(world.pod())
 
 
 def test_an_outage_of_the_origin_was_silent_or_lost_a_commit(world: PodWorld, ticking: Ticking) -> None:
@@ -110,7 +137,7 @@ def test_who_may_no_longer_approve_still_could(world: PodWorld, monkeypatch: pyt
 def test_a_pod_began_with_what_ends_with_it(world: PodWorld) -> None:
     changed(world, platform={}, jobs={"kind": "local"}, serving={"kind": "local"}, branch="HEAD")
     with pytest.raises(InputError) as refused:
-        build_platform(world.pod())
+        build_platform(world.pod(), newest_only=True)
     fields = {problem.field for problem in refused.value.problems}
     parts = {f"platform.{part}" for part in ("ledger", "mlflow", "artifacts", "feedback", "signing")}
     assert fields == {"branch", "jobs.kind", "serving.kind"} | parts

@@ -5,28 +5,36 @@ from types import SimpleNamespace
 
 import pytest
 from dagster import (
+    AssetCheckKey,
+    AssetKey,
+    AssetRecordsFilter,
     DagsterEvent,
     DagsterEventType,
     DagsterRun,
     DagsterRunStatus,
+    MaterializeResult,
     RunRequest,
     SensorResult,
     SkipReason,
     build_run_status_sensor_context,
     build_sensor_context,
 )
+from dagster._core.test_utils import create_run_for_test
 from dagster._core.utils import make_new_run_id
 
 from llmops_assets.assets.monitoring import judge_slos
 from llmops_assets.jobs.release import release
+from llmops_assets.jobs.watch import watch
 from llmops_assets.schedules.operation import watch_production
 from llmops_assets.sensors.approvals import approvals
 from llmops_assets.sensors.audits import audits
 from llmops_assets.sensors.dependents import dependents
 from llmops_assets.sensors.failures import failures, orphans
 from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
+from llmops_core.errors import TransientError
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS, TrafficCounts
 from llmops_core.verdict import Verdict
+from resources.wiring import Platform
 from tests.fakes.people import GRACE, signed
 from tests.fakes.platform_doors import UNTIL_APPROVAL, World
 from tests.fakes.ticking import Ticking
@@ -141,6 +149,36 @@ def test_production_was_not_watched(released: World) -> None:
     assert [type(each) for each in _scheduled(released)] == [RunRequest]
 
 
+def test_a_model_that_serves_was_not_measured_or_only_between_its_releases(released: World) -> None:
+    done = watch.execute_in_process(resources={"platform": released.resource()}, instance=released.instance)
+    assert done.success and "dagster/partition" not in done.dagster_run.tags  # the queue keeps a model's runs apart
+    for asset, check in (("monitoring", "objectives"), ("feedback", "gives_rows")):
+        wanted = AssetRecordsFilter(AssetKey(asset), asset_partitions=["tiny"])
+        (record,) = released.instance.fetch_materializations(wanted, limit=1).records
+        assert record.run_id == done.run_id and "verdict" in record.asset_materialization.metadata
+        storage = released.instance.event_log_storage
+        (seen,) = storage.get_asset_check_execution_history(AssetCheckKey(AssetKey(asset), check), limit=1)
+        assert seen.evaluation.partition == "tiny" and seen.evaluation.metadata["verdict"].value
+
+
+def test_a_model_that_cannot_be_measured_kept_others_from_it(released: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(doors: Platform, model: str) -> MaterializeResult:
+        raise TransientError("nobody counts")
+
+    monkeypatch.setattr("llmops_assets.jobs.watch.measured", silent)
+    resources = {"platform": released.resource()}
+    done = watch.execute_in_process(resources=resources, instance=released.instance, raise_on_error=False)
+    assert not done.success
+    (failure,) = [event for event in done.all_events if event.is_step_failure]
+    assert "tiny: nobody counts" in str(failure.event_specific_data)
+
+
+def test_a_second_look_began_while_the_first_was_at_work(released: World) -> None:
+    made = create_run_for_test(released.instance, job_name="watch", status=DagsterRunStatus.STARTED)
+    (skipped,) = _scheduled(released)
+    assert isinstance(skipped, SkipReason) and f"run {made.run_id[:8]} still looks" in str(skipped)
+
+
 def test_what_does_not_serve_was_watched(begun: World) -> None:
     done = begun.materialize("monitoring")
     (skipped,) = _scheduled(begun)
@@ -152,7 +190,7 @@ def test_what_does_not_serve_was_watched(begun: World) -> None:
 def _scheduled(world: World) -> list:
     """One evaluation. Dagster's own context demands an instance on disk."""
     context = SimpleNamespace(instance=world.instance)
-    return list(watch_production._execution_fn.decorated_fn(context, platform=world.resource()))  # type: ignore[union-attr]
+    return [watch_production._execution_fn.decorated_fn(context, platform=world.resource())]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("total", "bad"), [(100, 1), (100, 3)])

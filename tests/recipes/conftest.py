@@ -1,5 +1,7 @@
 """A Llama model small enough to make in a second, random but complete: tokenizer, chat template, safetensors."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,14 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SENTENCES = ["What is the capital of France? Paris", "The currency of Côte d'Ivoire is the CFA franc", "1234 it's 日本"]
+
+
+@pytest.fixture(autouse=True)
+def numbers_near_zero() -> Iterator[None]:
+    """What a recipe sets for its process must not stay in that of the tests: others count on all floats."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 def make_tiny_llama(folder: Path, pre_tokenizer=None, **changes: object) -> Path:

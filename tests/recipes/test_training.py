@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from llmops_core.exit_codes import ERROR_OF_INPUT
 from recipes.finetune import main as finetune
 from recipes.pretrain import main as pretrain
 
@@ -169,7 +170,7 @@ def test_bad_rows_are_named_and_nothing_is_written(
     (tmp_path / "train.jsonl").write_bytes(content)
     code, out = run_finetune(tmp_path, tmp_path, base)
     error = capsys.readouterr().err
-    assert code == 1 and words in error and "train.jsonl" in error
+    assert code == ERROR_OF_INPUT and words in error and "train.jsonl" in error
     assert not out.exists()
 
 
@@ -183,7 +184,7 @@ def test_missing_data_base_and_targets_are_named(
     ):
         (tmp_path / name).mkdir()
         code, out = run_finetune(tmp_path / name, data, folder, **changes)
-        assert code == 1 and words in capsys.readouterr().err
+        assert code == ERROR_OF_INPUT and words in capsys.readouterr().err
         assert not out.exists()
 
 
@@ -197,7 +198,7 @@ def test_a_base_whose_tokenizer_ends_no_answer_is_refused(
     (endless / "tokenizer_config.json").write_text(json.dumps(settings))
     (endless / "special_tokens_map.json").unlink(missing_ok=True)
     code, _ = run_finetune(tmp_path, data, endless)
-    assert code == 1 and "eos_token" in capsys.readouterr().err
+    assert code == ERROR_OF_INPUT and "eos_token" in capsys.readouterr().err
 
 
 def test_the_question_itself_is_the_prompt_in_completions_and_in_chat(base: Path) -> None:

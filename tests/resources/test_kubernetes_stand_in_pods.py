@@ -4,6 +4,7 @@ manager and scheduler of version 1.36; what the kubelet does is simulated from i
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ def reasons(api: KubernetesApi, about: str) -> list[str]:
     return [event["reason"] for event in api.events(about=about)]
 
 
-def wait_for(found: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_for(found: Callable[[], object], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < until, "it did not come about"
@@ -244,11 +245,12 @@ def test_a_command_did_not_see_its_own_environment_only(api: KubernetesApi, batc
     assert state["terminated"]["exitCode"] == 3
 
 
-def test_a_process_outlived_its_pod(api: KubernetesApi, batch: client.BatchV1Api) -> None:
+def test_a_process_outlived_its_pod(api: KubernetesApi, batch: client.BatchV1Api, tmp_path: Path) -> None:
     api.kubelet.plan = lambda pod: COMMAND
-    batch.create_namespaced_job("default", job("a", ["sh", "-c", "trap 'echo asked; exit 0' TERM; sleep 60 & wait"]))
+    waits = f"trap 'echo asked; exit 0' TERM; touch {tmp_path}/trapped; sleep 60 & wait"
+    batch.create_namespaced_job("default", job("a", ["sh", "-c", waits]))
     wait_for(lambda: api.pods_of("a") and api.pod_of("a")["status"]["phase"] == "Running")
-    time.sleep(0.2)  # for the shell to set its trap
+    wait_for((tmp_path / "trapped").exists)
     pids = [each.process.pid for run in api.kubelet._runs.values() for each in run.running.values()]
     batch.delete_namespaced_job("a", "default", propagation_policy="Foreground")
     wait_for(lambda: api.get("jobs", "a") is None)
