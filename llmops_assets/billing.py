@@ -15,8 +15,15 @@ def write_down(platform: Platform, bill: Bill) -> None:
         subject=asked.stage,
         fingerprint=asked.fingerprint,
         body=bill.spent.as_body(),
-        once=f"spent:{bill.spent.job}",
+        once=bill.spent.key,
     )
+
+
+def billed_at(platform: Platform) -> dict[str, float]:
+    """{attempt: when its newest bill was written, in seconds since 1970}. An attempt that began later and has the same
+    name is another one."""
+    facts = platform.ledger.facts()
+    return {fact.body["job"]: datetime.fromisoformat(fact.at).timestamp() for fact in facts if fact.kind == SPENT}
 
 
 def refuse_over_budget(platform: Platform) -> None:

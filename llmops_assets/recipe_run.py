@@ -32,13 +32,13 @@ def run_recipe(
     """Runs `python -m recipes.<recipe>` from the pinned revision's code; returns the folder it wrote.
 
     Each folder of `inputs` is given to it by its name: {"data": folder} becomes --data FOLDER. Raises GateRefused when
-    the month's budget is spent. A job that needs GPUs waits until the environment has them free.
+    the month's budget is spent when a job is about to begin, or an attempt after the first; what goes on or is done
+    already is not refused. A job that needs GPUs waits until the environment has them free.
     """
 
     def billed(spent: Spent) -> None:
         write_down(step.platform, Bill(asked, spent))
 
-    refuse_over_budget(step.platform)
     asked = Asked(step.release.model, step.name, step.fingerprint)
     needs, capacity = _needs(step, recipe), step.platform.settings.capacity
     held = spread(needs.gpu_count, needs.gpu_type, pools_of(step.release)).total
@@ -48,7 +48,8 @@ def run_recipe(
 
     job = Job(
         recipe, config, inputs, step.code(), folder, asked, needs,
-        image=_image(step, recipe), on_spent=billed, admitted=admitted,
+        image=_image(step, recipe), on_spent=billed,
+        may_begin=lambda: refuse_over_budget(step.platform), admitted=admitted,
     )  # fmt: skip
     step.platform.jobs.run(job, step.context, on_progress)
     return job.out

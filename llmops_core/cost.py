@@ -26,7 +26,8 @@ Grouping = Literal["version", "month", "stage"]
 class Spent:
     """One attempt of one job. `gpu_type` is empty for a job without GPU, which costs nothing here. `months` has the
     GPU-seconds of each month, added up over pods that need not have run equally long; without it all GPUs were held for
-    all `seconds`, which are from first to last.
+    all `seconds`, which are from first to last. `job` names the work and the attempt; `attempt_id` tells it from one of
+    the same name, of work that was done again when nothing was known of it any more. Older records have none.
     """
 
     job: str
@@ -37,6 +38,12 @@ class Spent:
     gpu_type: str = ""
     price_per_hour: float = 0.0
     months: Mapping[str, float] = field(default_factory=dict[str, float])
+    attempt_id: str = ""
+
+    @property
+    def key(self) -> str:
+        """Of the one fact that there may be of this attempt, whoever writes it and how often."""
+        return ":".join(["spent", self.job, *([self.attempt_id] if self.attempt_id else [])])
 
     @property
     def gpu_seconds(self) -> float:

@@ -36,6 +36,7 @@ Image = Annotated[
         512,
     ),
 ]
+REAPING_SECONDS = 300  # until the reaper, which looks every minute, has surely billed a job that ended unseen
 Gigabytes = Annotated[float, Field(gt=0, le=65536)]
 
 
@@ -116,7 +117,10 @@ class ClusterJobsPlace(Strict):
         default=600, ge=10, le=86400, description="How often a training keeps what it has reached."
     )
     kept_seconds: int = Field(
-        default=86400, ge=60, le=2592000, description="How long a finished job stays to be looked at."
+        default=86400,
+        ge=60,
+        le=2592000,
+        description=f"How long a finished job stays; at least {REAPING_SECONDS} more than orphan_seconds.",
     )
     orphan_seconds: int = Field(
         default=300, ge=1, le=86400, description="How long a job outlives its run; a new run may take it over."
@@ -133,6 +137,11 @@ def _violations(place: ClusterJobsPlace) -> Iterator[Violation]:
         before, size = place.memory_ladder_gb[index - 1 : index + 1]
         if size <= before:
             yield Violation(("memory_ladder_gb", index), size, f"more than {before}", "the sizes must rise")
+    least = place.orphan_seconds + REAPING_SECONDS
+    if place.kept_seconds < least:
+        wanted = f"at least {least}, {REAPING_SECONDS} more than orphan_seconds"
+        why = "a job that ends when nobody follows it would be gone before it is billed; keep it longer"
+        yield Violation(("kept_seconds",), place.kept_seconds, wanted, why)
 
 
 JobsPlace = Annotated[LocalJobsPlace | ClusterJobsPlace, Field(discriminator="kind")]

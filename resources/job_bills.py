@@ -5,6 +5,7 @@ bill of a job whose run is gone can be written by whoever finds it. What it used
 """
 
 import time
+import uuid
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,11 @@ from llmops_core import job_manifest
 from llmops_core.cost import RUNNING, Asked, Bill, Spent
 from llmops_core.job_manifest import Attempt, Needs
 from llmops_core.job_names import FINGERPRINT_ANNOTATION, LABEL_DOMAIN, NAME_LABEL, RUN_LABEL, SELECTOR, JobIdentity
+from llmops_core.job_outcomes import End
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.job_usage import PodUse, by_month, span_seconds, together, use_of
 from resources.job_attempt import judged
-from resources.job_transport import AttemptRecord, JobRecords, JobStore
+from resources.job_transport import AttemptRecord, JobRecords, JobStore, Record
 from resources.job_watch import JobWatch
 from resources.jobs import Job
 from resources.kubernetes_api import PODS, Kind, KubernetesApi, Manifest
@@ -29,15 +31,16 @@ USED = "used"  # in the record of an end
 class JobBills:
     def __init__(self, place: ClusterJobsPlace, api: KubernetesApi, store: NamedPlace, watch: JobWatch) -> None:
         self._place, self._api, self._store_place, self._watch = place, api, store, watch
-        self._terms: dict[str, Mapping[str, Any]] = {}  # by the name of an attempt
+        self._terms: dict[str, Mapping[str, Any]] = {}  # by the uid of the attempt's Job
 
     def terms(self, job: Job) -> dict[str, Any]:
-        """For an attempt's intent: what it will be billed by."""
+        """For an attempt's intent: what it will be billed by, and an id. Work that is done again after the store forgot
+        it has attempts of the same names, but not of the same ids."""
         rate = job_manifest.spent("", 0, "", 0, job.needs, self._place)
         pods = job_manifest.spread_of(job.needs, self._place).nodes
         asked = {"model": job.asked.model, "stage": job.asked.stage, "fingerprint": job.asked.fingerprint}
         price = {"gpu_count": rate.gpu_count, "gpu_type": rate.gpu_type, "price_per_hour": rate.price_per_hour}
-        return {**asked, **price, "pods": pods}
+        return {**asked, **price, "pods": pods, "attempt_id": uuid.uuid4().hex}
 
     def used(self, name: str, number: int, records: JobRecords) -> list[PodUse]:
         """Of every pod of an attempt that is known in any way, until now for one that still runs."""
@@ -61,7 +64,7 @@ class JobBills:
     def of_ended(self, kind: Kind, job: Manifest) -> Bill | None:
         """Of a Job that has ended, as it is written down or as the cluster tells; the step that comes back for it still
         finds an attempt without an end."""
-        name, number, records = self._attempt_of(job)
+        name, number, records = self.attempt_of(job)
         record = next((each for each in records.attempts() if each.number == number), None)
         if record is None or "bill" not in record.intent:
             return None
@@ -88,18 +91,25 @@ class JobBills:
 
     def _terms_of(self, job: Manifest) -> Mapping[str, Any]:
         """Read once: an intent never changes."""
-        name, number, records = self._attempt_of(job)
-        if name not in self._terms:
-            self._terms[name] = records.intent(number).get("bill", {})
-        return self._terms[name]
+        uid = job["metadata"]["uid"]
+        if uid not in self._terms:
+            _, number, records = self.attempt_of(job)
+            self._terms[uid] = records.intent(number).get("bill", {})
+        return self._terms[uid]
 
-    def _attempt_of(self, job: Manifest) -> tuple[str, int, JobRecords]:
+    def attempt_of(self, job: Manifest) -> tuple[str, int, JobRecords]:
+        """(its name, its number, what is written of its work)"""
         metadata = job["metadata"]
         return metadata["name"], _number_of(job), self._store.job(metadata["annotations"][FINGERPRINT_ANNOTATION])
 
     @cached_property
     def _store(self) -> JobStore:
         return JobStore(self._store_place, Path())  # nothing is sent or fetched
+
+
+def write_end(records: JobRecords, number: int, end: End, run_id: str, used: list[PodUse]) -> Record:
+    """With what it used, which nobody can tell later; the first word stands."""
+    return records.ended(number, end, run_id=run_id, **{USED: [use.as_dict() for use in used]})
 
 
 def _number_of(job: Manifest) -> int:
@@ -115,5 +125,6 @@ def _bill(name: str, number: int, outcome: str, terms: Mapping[str, Any], uses: 
     gpus = terms["gpu_count"] / terms["pods"]  # pods of one job are alike
     months = {month: round(seconds * gpus, 3) for month, seconds in by_month(uses).items()} if gpus else {}
     priced = terms["gpu_count"], terms["gpu_type"], terms["price_per_hour"]
-    spent = Spent(name, number, outcome, round(span_seconds(uses), 1), *priced, months)
+    known = str(terms.get("attempt_id", ""))
+    spent = Spent(name, number, outcome, round(span_seconds(uses), 1), *priced, months, known)
     return Bill(Asked(terms["model"], terms["stage"], terms["fingerprint"]), spent)

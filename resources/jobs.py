@@ -54,6 +54,8 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     image: str | None = None
     on_spent: Callable[[Spent], None] = lambda spent: None  # each attempt's bill; perhaps the same again
+    # asked when all is ready for an attempt that costs anew, never for one that goes on; raises to refuse it
+    may_begin: Callable[[], None] = lambda: None
     # entered while it runs, with whether it went on before; waits for what it needs
     admitted: Callable[[bool], AbstractContextManager[None]] = lambda goes: nullcontext()
 
@@ -104,15 +106,9 @@ class LocalJobs(Jobs):
             on_progress(progress)
 
         reader = _ProgressReader(str(job.work / f"{job.recipe}.messages"), tell)
-        with (
-            job.admitted(False),
-            open_pipes_session(context, PipesTempFileContextInjector(), reader) as session,
-            log.open("ab") as output,
-        ):
-            environment = {**os.environ, **job.environment, **session.get_bootstrap_env_vars()}
-            environment["PYTHONPATH"] = str(job.code)
-            process = subprocess.Popen(_command(job), cwd=job.code, env=environment, stdout=output, stderr=output)
-            code = _wait(process)
+        with job.admitted(False):
+            job.may_begin()
+            code = _ended(job, context, reader, log)
         if code != 0:
             said = log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
             error = failure(job.recipe, end_by_code(SIGNALS_FROM - code if code < 0 else code, said))
@@ -150,6 +146,18 @@ def _command(job: Job) -> list[str]:
     inputs = [word for name, folder in job.inputs.items() for word in (f"--{name}", str(folder))]
     command = [sys.executable, "-m", f"recipes.{job.recipe}", "--config", str(written)]
     return [*command, *inputs, "--out", str(job.out)]
+
+
+def _ended(job: Job, context: AssetExecutionContext, reader: PipesMessageReader, log: Path) -> int:
+    """Runs the program; its exit code."""
+    with (
+        open_pipes_session(context, PipesTempFileContextInjector(), reader) as session,
+        log.open("ab") as output,
+    ):
+        environment = {**os.environ, **job.environment, **session.get_bootstrap_env_vars()}
+        environment["PYTHONPATH"] = str(job.code)
+        process = subprocess.Popen(_command(job), cwd=job.code, env=environment, stdout=output, stderr=output)
+        return _wait(process)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 from dagster import AssetExecutionContext
@@ -32,12 +30,13 @@ from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.job_usage import PodUse
 from llmops_core.train_job import DISTRIBUTED
 from resources.job_attempt import AttemptWatch, judged
-from resources.job_bills import USED, JobBills
+from resources.job_bills import JobBills, write_end
 from resources.job_hearing import Hearing
 from resources.job_objects import JobObjects
 from resources.job_pod import VARIABLE, Order
+from resources.job_roll import JobRoll, run_of
 from resources.job_run import DagsterWaitingRun, WaitingRun
-from resources.job_transport import INPUT, OUTPUT, AttemptRecord, JobRecords, JobStore, Record, take_out
+from resources.job_transport import INPUT, OUTPUT, AttemptRecord, JobRecords, JobStore, take_out
 from resources.job_watch import JobWatch
 from resources.jobs import Job, Jobs, Progress, failure
 from resources.kubernetes_api import KubernetesApi, Manifest
@@ -78,6 +77,7 @@ class KubernetesJobs(Jobs):
         self._report_seconds, self._patience_seconds = report_seconds, patience_seconds
         self._watch, self._objects = JobWatch(api), JobObjects(place, api)
         self._bills = JobBills(place, api, store, self._watch)
+        self._roll = JobRoll(api, self._objects, self._bills)
 
     def run(self, job: Job, context: AssetExecutionContext, on_progress: Callable[[Progress], None]) -> None:
         self.run_for(job, DagsterWaitingRun(context), on_progress)
@@ -97,43 +97,19 @@ class KubernetesJobs(Jobs):
             work.records.forget_checkpoints()
 
     def going(self) -> list[GoingJob]:
-        return [_going(each) for each in self._jobs() if not is_finished(each) and not _is_leaving(each)]
+        return self._roll.going()
 
     def end(self, job: GoingJob, why: str, on_bill: Callable[[Bill], None] = lambda bill: None) -> bool:
-        """Deleted first, only as it was read: a run that takes it over meanwhile keeps it. Then written down."""
-        for kind in self._objects.kinds:
-            found = self._api.get(kind, job.name)
-            if found is None:
-                continue
-            metadata = found["metadata"]
-            store = JobStore(self._store_place, Path())  # nothing is sent or fetched
-            records = store.job(metadata["annotations"][job_names.FINGERPRINT_ANNOTATION])
-            number = int(metadata["labels"][f"{job_names.LABEL_DOMAIN}/attempt"])
-            used = self._bills.used(job.name, number, records)  # the pods go with it
-            if self._api.delete(kind, job.name, job.uid, job.version):
-                _end(records, number, End(Outcome.CANCELLED, why), job.run_id, used)
-                (record,) = (each for each in records.attempts() if each.number == number)
-                if (bill := self._bills.of_record(job.name, record)) is not None:
-                    on_bill(bill)
-                return True
-        return False
+        return self._roll.end(job, why, on_bill)
 
     def ended(self) -> list[GoingJob]:
-        return [_going(each) for each in self._jobs() if is_finished(each)]
+        return self._roll.ended()
 
     def bill(self, job: GoingJob) -> Bill | None:
-        for kind in self._objects.kinds:
-            found = self._api.get(kind, job.name)
-            if found is not None and found["metadata"]["uid"] == job.uid:
-                return self._bills.of_ended(kind, found)
-        return None
+        return self._roll.bill(job)
 
     def running(self) -> list[Bill]:
-        return self._bills.of_running([each for each in self._jobs() if not is_finished(each)])
-
-    def _jobs(self) -> list[Manifest]:
-        found = [each for kind in self._objects.kinds for each in self._api.every(kind, job_names.SELECTOR)]
-        return [each for each in found if _is_a_job(each)]
+        return self._roll.running()
 
     def _sent(self, job: Job, run: WaitingRun) -> _Work:
         job.work.mkdir(parents=True, exist_ok=True)
@@ -155,12 +131,13 @@ class KubernetesJobs(Jobs):
         if past and past[-1].end is None:
             number, intent = past[-1].number, past[-1].intent
         else:
+            work.job.may_begin()
             number = past[-1].number + 1 if past else 1
             intent = work.records.intend(number, self._intent(work, past))
         needs = replace(work.job.needs, memory_gb=float(intent["memory_gb"]))
         attempt = Attempt(work.identity, number, work.run.id, needs, self._environment(work, number), work.job.image)
         found = self._objects.make(attempt)
-        if _run_of(found) == job_names.label_value(work.run.id):
+        if run_of(found) == job_names.label_value(work.run.id):
             return attempt
         return attempt if self._taken_over(work, attempt, found) else self._opened(work)
 
@@ -193,7 +170,7 @@ class KubernetesJobs(Jobs):
         if is_finished(found) and work.records.result() is None:
             end = judged(self._api, self._objects.kind(attempt), work.records, attempt, [])
             used = self._bills.used(attempt.name, attempt.number, work.records)
-            _end(work.records, attempt.number, end, _run_of(found), used)
+            write_end(work.records, attempt.number, end, run_of(found), used)
             self._bill(work)
             self._objects.tidy(attempt)
             return False
@@ -236,7 +213,7 @@ class KubernetesJobs(Jobs):
             self._hearing(work, number, on_progress).finish(())
             end = End(Outcome.SUCCEEDED, "its result was published while nobody followed it")
             name = job_names.job_name(work.identity, number)
-            _end(work.records, number, end, work.run.id, self._bills.used(name, number, work.records))
+            write_end(work.records, number, end, work.run.id, self._bills.used(name, number, work.records))
             self._bill(work)
             self._objects.tidy(Attempt(work.identity, number, work.run.id, work.job.needs, {}))
             work.run.show(f"{job_names.job_name(work.identity, number)} {end.outcome.value}: {end.reason}")
@@ -248,7 +225,7 @@ class KubernetesJobs(Jobs):
                 work.job.on_spent(bill.spent)
 
     def _recorded(self, work: _Work, attempt: Attempt, end: End, used: list[PodUse], stopped: bool) -> End:
-        recorded = self._patiently(lambda: _end(work.records, attempt.number, end, work.run.id, used))
+        recorded = self._patiently(lambda: write_end(work.records, attempt.number, end, work.run.id, used))
         end = End(Outcome(recorded["outcome"]), recorded["reason"], recorded["last_words"])
         record = AttemptRecord(attempt.number, work.records.intent(attempt.number), recorded)
         bill = self._bills.of_record(attempt.name, record)
@@ -271,9 +248,9 @@ class KubernetesJobs(Jobs):
         try:
             found = self._api.get(self._objects.kind(attempt), attempt.name)
             mine = job_names.label_value(work.run.id)
-            if found is not None and _run_of(found) == mine:
+            if found is not None and run_of(found) == mine:
                 used = self._bills.used(attempt.name, attempt.number, work.records)
-                _end(work.records, attempt.number, end, work.run.id, used)
+                write_end(work.records, attempt.number, end, work.run.id, used)
                 self._bill(work)
                 self._api.delete(self._objects.kind(attempt), attempt.name, found["metadata"]["uid"])
         except LlmopsError as error:
@@ -290,26 +267,3 @@ class KubernetesJobs(Jobs):
                     raise
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS / 3)
-
-
-def _end(records: JobRecords, number: int, end: End, run_id: str, used: list[PodUse]) -> Record:
-    return records.ended(number, end, run_id=run_id, **{USED: [use.as_dict() for use in used]})
-
-
-def _going(job: Manifest) -> GoingJob:
-    metadata = job["metadata"]
-    began = datetime.fromisoformat(metadata["creationTimestamp"].replace("Z", "+00:00")).timestamp()
-    return GoingJob(metadata["name"], _run_of(job), began, metadata["uid"], metadata["resourceVersion"])
-
-
-def _run_of(job: Manifest) -> str:
-    return (job["metadata"].get("labels") or {}).get(job_names.RUN_LABEL, "")
-
-
-def _is_a_job(found: Manifest) -> bool:
-    """Whether it is an attempt of ours, and not something else that bears the platform's label."""
-    return job_names.FINGERPRINT_ANNOTATION in (found["metadata"].get("annotations") or {})
-
-
-def _is_leaving(job: Manifest) -> bool:
-    return job["metadata"].get("deletionTimestamp") is not None

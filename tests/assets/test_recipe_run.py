@@ -19,12 +19,15 @@ BILL = Spent("llmops-tiny-1-finetune-a1", 1, "preempted", 3600, 1, "a100", 10.0)
 
 
 class Asking:
-    """A door that only looks at what it is asked, and bills the same attempt twice."""
+    """A door that only looks at what it is asked, and bills the same attempt twice. `begins`: it has to begin one."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
+        self.begins = True
 
     def run(self, job: Job, context: Any, on_progress: Any) -> None:
+        if self.begins:
+            job.may_begin()
         self.jobs.append(job)
         job.on_spent(BILL)
         job.on_spent(BILL)
@@ -57,6 +60,9 @@ def test_an_attempt_was_billed_twice_or_a_spent_budget_let_a_job_begin(begun: Wo
     with pytest.raises(GateRefused, match="budget"):
         run_recipe(step, "finetune", {}, begun.root / "work", {})
     assert len(door.jobs) == 1
+    door.begins = False
+    run_recipe(step, "finetune", {}, begun.root / "work", {})
+    assert len(door.jobs) == 2, "what goes on or is done was refused"
 
 
 GPUS = {"a100": GpuPool(per_node=8)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, LlmopsError, TransientError
+from llmops_core.errors import EnvironmentLacks, GateRefused, InputError, IntegrityError, LlmopsError, TransientError
 from tests.fakes.job_worlds import ClusterWorld, World, stand_in
 from tests.fakes.kubernetes_api import KubernetesApi
 from tests.fakes.s3_servers import CREDENTIALS, moto_server
@@ -39,7 +39,16 @@ def test_a_job_left_no_result_or_was_not_heard(world: World) -> None:
     assert [each["done"] for each in ran.progress] == [1, 2] and ran.progress[0]["loss"] == 0.5
     assert ran.events_with("said over pipes") and ran.events_with("speaks 2/2, loss 0.5")
     (ran.out / "deep" / "rows.txt").write_text("may be changed")
-    assert world.admissions == ["begins", "ends"]
+    assert world.admissions == ["begins", "asks", "ends"]
+
+
+def test_a_job_that_waited_for_gpus_began_when_the_budget_was_spent_meanwhile(world: World) -> None:
+    """Asked before the wait, ten jobs would be let in by the money for one."""
+    world.budget_is_spent = True
+    ran = world.run("speaks")
+    (error,) = ran.errors
+    assert isinstance(error, GateRefused) and error.stage == "budget"
+    assert world.admissions == ["begins", "asks"] and not ran.out.exists() and ran.progress == []
 
 
 def test_an_error_of_the_input_was_tried_again(world: World) -> None:

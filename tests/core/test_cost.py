@@ -52,6 +52,16 @@ def test_a_failed_attempt_was_not_paid_for() -> None:
     assert (line.attempts, line.gpu_seconds, line.cost, line.wasted) == (2, 6 * 3600, 18.0, 6.0)
 
 
+def test_an_attempt_that_older_records_know_was_billed_again_or_a_later_one_of_its_name_was_not() -> None:
+    before, later, again = (
+        Spent("tiny-a1", 1, "lost", 60, 1, "a100", 60.0, attempt_id=each) for each in ("", "one", "two")
+    )
+    assert before.key == "spent:tiny-a1", "as it stands in ledgers of before attempts had ids"
+    assert len({before.key, later.key, again.key}) == 3 and later.as_body()["attempt_id"] == "one"
+    body = {name: value for name, value in before.as_body().items() if name != "attempt_id"}
+    assert spent_in([fact(1, "spent", "weights", body)], "2026-11") == 1
+
+
 def test_a_version_did_not_cost_its_base_or_cost_what_another_version_shares() -> None:
     history = [
         spent(1, "fb", 4),

@@ -19,7 +19,7 @@ from dagster import AssetExecutionContext, DagsterInstance, MaterializeResult, a
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from llmops_core.cost import Spent
-from llmops_core.errors import LlmopsError
+from llmops_core.errors import GateRefused, LlmopsError
 from llmops_core.job_manifest import Needs
 from llmops_core.job_settings import ClusterJobsPlace
 from resources.job_run import WaitingRun
@@ -100,6 +100,7 @@ class World:
         self._runs = 0
         self.spent: list[Spent] = []
         self.admissions: list[str] = []
+        self.budget_is_spent = False
 
     def door(self) -> Jobs:
         return LocalJobs()
@@ -108,7 +109,8 @@ class World:
         asked = Asked("tiny", "weights", "f" * 64)
         return Job(
             recipe, config or {"times": 2}, {"data": self.data}, self.code, work, asked, Needs(0.5, 0.1, **needs),
-            {"OWN": "variable"}, on_spent=self.spent.append, admitted=self._admitted,
+            {"OWN": "variable"}, on_spent=self.spent.append,
+            may_begin=self._may_begin, admitted=self._admitted,
         )  # fmt: skip
 
     @contextmanager
@@ -116,6 +118,11 @@ class World:
         self.admissions.append("goes" if goes else "begins")
         yield
         self.admissions.append("ends")
+
+    def _may_begin(self) -> None:
+        self.admissions.append("asks")
+        if self.budget_is_spent:
+            raise GateRefused("budget", "all of it is spent")
 
     def run(self, recipe: str, door: Jobs | None = None, tags: Mapping[str, str] | None = None, **config: Any) -> Ran:
         self._runs += 1

@@ -9,7 +9,8 @@ import pytest
 from kubernetes.client import BatchV1Api
 
 from llmops_core.cost import RUNNING, Bill
-from resources.kubernetes_api import PODS
+from llmops_core.errors import GateRefused
+from resources.kubernetes_api import JOBS, PODS
 from tests.fakes import job_worlds
 from tests.fakes.job_pods import PlayedPod
 from tests.fakes.job_worlds import NAMESPACE, ClusterWorld, Killed
@@ -87,7 +88,7 @@ def test_a_job_that_is_attached_to_was_billed_again(world: ClusterWorld) -> None
     left(world, 100)
     assert finished(world, 1, world.following(run="second", **ON_GPUS)).errors == []
     assert world.follow(run="third", **ON_GPUS).errors == []
-    assert close(seconds(world)[1], 200) and {each.job for each in world.spent} == {world.spent[0].job}
+    assert close(seconds(world)[1], 200) and {each.key for each in world.spent} == {world.spent[0].key}
 
 
 def test_a_job_that_the_reaper_ended_was_for_nothing(world: ClusterWorld) -> None:
@@ -101,6 +102,7 @@ def test_a_job_that_the_reaper_ended_was_for_nothing(world: ClusterWorld) -> Non
     world.api.settle()
     assert finished(world, 2, world.following(run="second", **ON_GPUS)).errors == []
     assert seconds(world)[1] == bill.spent.gpu_seconds
+    assert bill.spent.key in {each.key for each in world.spent if each.attempt == 1}
 
 
 def test_a_job_that_ended_when_nobody_looked_was_for_nothing(world: ClusterWorld) -> None:
@@ -112,6 +114,45 @@ def test_a_job_that_ended_when_nobody_looked_was_for_nothing(world: ClusterWorld
     bill = world.door().bill(job)
     assert bill is not None and bill.spent.outcome == "crashed" and close(bill.spent.gpu_seconds, 200)
     assert bill.spent.job == job.name and bill.asked.stage == "weights"
+    assert finished(world, 2, world.following(run="second", **ON_GPUS)).errors == []
+    assert {each.key for each in world.spent if each.attempt == 1} == {bill.spent.key}
+
+
+def test_work_that_was_done_again_was_for_nothing(world: ClusterWorld) -> None:
+    """The store's lifecycle removes what is known of a job, and the cluster its Job; the next has its name."""
+    assert finished(world, 1, world.following(**ON_GPUS)).errors == []
+    store = STORES[str(world.store_place.endpoint)]
+    for bucket, key in [each for each in store.objects if "/jobs/" in each[1]]:
+        store.delete_object(bucket, key)
+    (job,) = world.job_objects
+    world.client.delete(JOBS, job["metadata"]["name"], job["metadata"]["uid"])
+    until(lambda: world.job_objects == world.api.objects("pods", NAMESPACE) == [])
+    first = {each.key for each in world.spent}
+    assert finished(world, 1, world.following(**ON_GPUS)).errors == []
+    assert len({each.job for each in world.spent}) == 1
+    assert len(first) == 1 and len({each.key for each in world.spent} - first) == 1
+
+
+def test_what_was_taken_was_done_again_with_money_that_is_not_there(world: ClusterWorld) -> None:
+    going = world.following(**ON_GPUS)
+    until(lambda: world.api.watches.open > 0)
+    pod = world.pod()
+    world.budget_is_spent = True
+    world.api.kubelet.preempt(pod.pod)
+    (error,) = going.ended().errors
+    assert isinstance(error, GateRefused) and world.admissions == ["begins", "asks", "asks"]
+    assert len(world.job_objects) == 1 and {each.outcome for each in world.spent} == {"preempted"}
+    world.budget_is_spent = False
+    assert finished(world, 2, world.following(**ON_GPUS)).errors == []
+
+
+def test_a_job_was_ended_by_the_budget_that_it_spends_or_its_result_was_locked_up(world: ClusterWorld) -> None:
+    left(world, 100)
+    world.budget_is_spent = True
+    assert finished(world, 1, world.following(run="second", **ON_GPUS)).errors == []
+    ran = world.follow(run="third", **ON_GPUS)
+    assert ran.errors == [] and (ran.out / "answer.txt").read_text() == "42"
+    assert world.admissions.count("asks") == 1
 
 
 def test_time_before_a_suspension_was_for_nothing(world: ClusterWorld) -> None:

@@ -240,9 +240,9 @@ def test_a_job_that_goes_on_waited_for_gpus_that_it_has(world: ClusterWorld) -> 
     first = world.following(on_progress=dies)
     world.pod().reports(1, 3)
     first.ended()
-    assert world.admissions == ["begins"]
+    assert world.admissions == ["begins", "asks"]
     assert succeeded(finished(world, 1, world.following(run="second")))
-    assert world.admissions[1:] == ["goes", "ends"]
+    assert world.admissions[2:] == ["goes", "ends"]
 
 
 def test_a_new_run_was_given_the_old_failure(world: ClusterWorld) -> None:

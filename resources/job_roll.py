@@ -1,0 +1,77 @@
+"""All our jobs that a cluster knows, for whoever looks after them without having asked for any: the reaper, the budget.
+
+They are read as they are at this moment. What is ended is ended only as it was read, because a run may take a job over
+at any time.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from llmops_core import job_names
+from llmops_core.cost import Bill
+from llmops_core.job_orphans import GoingJob
+from llmops_core.job_outcomes import End, Outcome, is_finished
+from resources.job_bills import JobBills, write_end
+from resources.job_objects import JobObjects
+from resources.kubernetes_api import KubernetesApi, Manifest
+
+
+class JobRoll:
+    def __init__(self, api: KubernetesApi, objects: JobObjects, bills: JobBills) -> None:
+        self._api, self._objects, self._bills = api, objects, bills
+
+    def going(self) -> list[GoingJob]:
+        return [_going(each) for each in self._jobs() if not is_finished(each) and not _is_leaving(each)]
+
+    def ended(self) -> list[GoingJob]:
+        return [_going(each) for each in self._jobs() if is_finished(each)]
+
+    def running(self) -> list[Bill]:
+        return self._bills.of_running([each for each in self._jobs() if not is_finished(each)])
+
+    def end(self, job: GoingJob, why: str, on_bill: Callable[[Bill], None]) -> bool:
+        """Deleted first, only as it was read: a run that takes it over meanwhile keeps it. Then written down."""
+        for kind in self._objects.kinds:
+            found = self._api.get(kind, job.name)
+            if found is None:
+                continue
+            name, number, records = self._bills.attempt_of(found)
+            used = self._bills.used(name, number, records)  # the pods go with it
+            if self._api.delete(kind, name, job.uid, job.version):
+                write_end(records, number, End(Outcome.CANCELLED, why), job.run_id, used)
+                (record,) = (each for each in records.attempts() if each.number == number)
+                if (bill := self._bills.of_record(name, record)) is not None:
+                    on_bill(bill)
+                return True
+        return False
+
+    def bill(self, job: GoingJob) -> Bill | None:
+        for kind in self._objects.kinds:
+            found = self._api.get(kind, job.name)
+            if found is not None and found["metadata"]["uid"] == job.uid:
+                return self._bills.of_ended(kind, found)
+        return None
+
+    def _jobs(self) -> list[Manifest]:
+        found = [each for kind in self._objects.kinds for each in self._api.every(kind, job_names.SELECTOR)]
+        return [each for each in found if _is_a_job(each)]
+
+
+def run_of(job: Manifest) -> str:
+    """The run that a job belongs to, as its label has it."""
+    return (job["metadata"].get("labels") or {}).get(job_names.RUN_LABEL, "")
+
+
+def _going(job: Manifest) -> GoingJob:
+    metadata = job["metadata"]
+    began = datetime.fromisoformat(metadata["creationTimestamp"].replace("Z", "+00:00")).timestamp()
+    return GoingJob(metadata["name"], run_of(job), began, metadata["uid"], metadata["resourceVersion"])
+
+
+def _is_a_job(found: Manifest) -> bool:
+    """Whether it is an attempt of ours, and not something else that bears the platform's label."""
+    return job_names.FINGERPRINT_ANNOTATION in (found["metadata"].get("annotations") or {})
+
+
+def _is_leaving(job: Manifest) -> bool:
+    return job["metadata"].get("deletionTimestamp") is not None
