@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from dagster import DagsterInstance, RunsFilter
 
-from llmops_assets.billing import write_down
-from llmops_core.cost import SPENT
+from llmops_assets.billing import billed_at, write_down
 from llmops_core.job_orphans import GoingJob, orphans
 from resources.wiring import Platform
 
@@ -28,10 +27,10 @@ def bill_ended(platform: Platform, instance: DagsterInstance, grace_seconds: flo
     left = orphans(jobs, _ends(instance, jobs), time.time(), grace_seconds)
     if not left:
         return []
-    billed = {fact.body["job"] for fact in platform.ledger.facts() if fact.kind == SPENT}
+    billed = billed_at(platform)
     told: list[str] = []
     for job, _ in left:
-        if job.name not in billed and (bill := platform.jobs.bill(job)) is not None:
+        if billed.get(job.name, 0) < job.began and (bill := platform.jobs.bill(job)) is not None:
             write_down(platform, bill)
             told.append(job.name)
     return told

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
+from llmops_assets.billing import write_down
 from llmops_assets.operations.reaping import bill_ended, reap
 from llmops_core.cost import Asked, Bill, Spent
 from llmops_core.job_orphans import GoingJob
@@ -19,11 +21,12 @@ from resources.ledger import SqlLedger
 class RememberingJobs(LocalJobs):
     """A door with jobs that nobody is seen to wait for; `refuses` changed since they were listed."""
 
-    def __init__(self, *runs: str, refuses: str = "") -> None:
+    def __init__(self, *runs: str, refuses: str = "", age_seconds: float = 3600) -> None:
+        self._age_seconds = age_seconds
         self._runs, self._refuses, self.killed, self.asked = runs, refuses, list[str](), list[str]()
 
     def going(self) -> list[GoingJob]:
-        return [GoingJob(f"job-of-{run}", run, time.time() - 3600, "uid", "1") for run in self._runs]
+        return [GoingJob(f"job-of-{run}", run, time.time() - self._age_seconds, "uid", "1") for run in self._runs]
 
     def end(self, job: GoingJob, why: str, on_bill: Callable[[Bill], None] = lambda bill: None) -> bool:
         if job.run_id != self._refuses:
@@ -87,6 +90,14 @@ def test_a_job_that_ended_when_nobody_looked_was_billed_never_or_again(tmp_path:
         assert bill_ended(place, instance, 300) == [] and jobs.asked == ["unknown"]
         (fact,) = place.ledger.facts()
         assert (fact.model, fact.subject, fact.fingerprint) == ("tiny", "weights", "f" * 64)
+
+
+def test_an_old_bill_paid_for_work_that_was_done_again(tmp_path: Path) -> None:
+    with DagsterInstance.ephemeral() as instance:
+        place = platform(RememberingJobs("unknown", age_seconds=-60), tmp_path)
+        older = bill_of(place.jobs.going()[0])
+        write_down(place, replace(older, spent=replace(older.spent, attempt_id="before")))
+        assert bill_ended(place, instance, -120) == ["job-of-unknown"] and len(place.ledger.facts()) == 2
 
 
 def test_a_machine_without_a_cluster_asked_for_runs(tmp_path: Path) -> None:
