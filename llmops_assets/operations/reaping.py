@@ -3,7 +3,9 @@
 import time
 from collections.abc import Sequence
 
-from dagster import DagsterInstance, RunsFilter
+from dagster import DagsterInstance, DagsterRun, RunsFilter
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import ROOT_RUN_ID_TAG
 
 from llmops_assets.billing import billed_at, write_down
 from llmops_core.job_orphans import GoingJob, orphans
@@ -37,12 +39,21 @@ def bill_ended(platform: Platform, instance: DagsterInstance, grace_seconds: flo
 
 
 def _ends(instance: DagsterInstance, jobs: Sequence[GoingJob]) -> dict[str, float | None]:
-    """{run: when it ended, None while it goes on} of the runs of these jobs that Dagster knows."""
+    """{run: when it ended, None while it or one in its place goes on} of the runs of these jobs that Dagster knows. The
+    run that is made in place of one whose worker died may wait in the queue for long."""
     if not jobs:
         return {}
     asked = RunsFilter(run_ids=sorted({job.run_id for job in jobs}))
     now = time.time()
     return {
-        record.dagster_run.run_id: (record.end_time or now) if record.dagster_run.is_finished else None
+        record.dagster_run.run_id: None if _goes_on(instance, record.dagster_run) else (record.end_time or now)
         for record in instance.get_run_records(asked)
     }
+
+
+def _goes_on(instance: DagsterInstance, run: DagsterRun) -> bool:
+    if not run.is_finished:
+        return True
+    root = run.root_run_id or run.run_id
+    again = RunsFilter(tags={ROOT_RUN_ID_TAG: root}, statuses=list(NOT_FINISHED_STATUSES))
+    return bool(instance.get_runs(again, limit=1))

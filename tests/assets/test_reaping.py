@@ -103,3 +103,16 @@ def test_an_old_bill_paid_for_work_that_was_done_again(tmp_path: Path) -> None:
 def test_a_machine_without_a_cluster_asked_for_runs(tmp_path: Path) -> None:
     place = platform(LocalJobs(), tmp_path)
     assert reap(place, SimpleNamespace(), 300) == bill_ended(place, SimpleNamespace(), 300) == []  # type: ignore[arg-type]
+
+
+def test_a_job_was_ended_whose_run_waits_in_the_queue_to_be_made_again(tmp_path: Path) -> None:
+    from dagster._core.test_utils import create_run_for_test
+
+    with DagsterInstance.ephemeral() as instance:
+        over = run(instance, DagsterRunStatus.FAILURE)
+        tags = {"dagster/root_run_id": over, "dagster/parent_run_id": over}
+        again = create_run_for_test(instance, job_name="release", status=DagsterRunStatus.STARTING, tags=tags)
+        jobs = RememberingJobs(over)
+        assert reap(platform(jobs, tmp_path), instance, 0) == [] == jobs.killed
+        instance.report_run_failed(again)
+        assert len(reap(platform(jobs, tmp_path), instance, 0)) == 1
