@@ -1,12 +1,15 @@
 """What an environment must have, and what is judged of what was found there.
 
 Each part is one diagnosis with one of four verdicts. Nothing unknown counts as good: a part that could not be asked,
-because another is broken or because whoever asks may not look, is `unknown`, and the environment is not well.
+because another is broken or because whoever asks may not look, is `unknown`. Then the environment is not called well;
+nor is it ill, and the two are told apart.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Literal
+from urllib.parse import urlsplit
 
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.settings import Settings
@@ -14,6 +17,9 @@ from llmops_core.settings import Settings
 SKEW_LIMIT_SECONDS = 30.0  # signed requests bear 15 minutes, but leases, deadlines and logs are compared to the second
 LEAST_FREE_BYTES = 3 * 10**9
 OLDEST_MINOR = 29  # of Kubernetes 1.x: Jobs with success by index, and pods told apart from their deletion
+
+Verdict = Literal["well", "failed", "unknown"]
+EXIT_CODES: dict[Verdict, int] = {"well": 0, "failed": 1, "unknown": 2}  # as of an audit: 2 is what was not seen
 
 
 class Health(StrEnum):
@@ -50,10 +56,23 @@ class Right:
         return f"{self.verb} {what}.{self.group}" if self.group else f"{self.verb} {what}"
 
 
-def is_well(diagnoses: Iterable[Diagnosis]) -> bool:
-    """Whether nothing failed and nothing is unknown. An examination that looked at nothing found nothing good."""
-    verdicts = [each.verdict for each in diagnoses]
-    return bool(verdicts) and all(verdict in (Health.OK, Health.NOT_NEEDED) for verdict in verdicts)
+def verdict_of(diagnoses: Iterable[Diagnosis]) -> Verdict:
+    """The worst of them. An examination that looked at nothing found nothing out."""
+    verdicts = {each.verdict for each in diagnoses}
+    if Health.FAILED in verdicts:
+        return "failed"
+    return "unknown" if Health.UNKNOWN in verdicts or not verdicts else "well"
+
+
+def only_inside(address: str) -> bool:
+    """Whether the host of an address, or this host, is a Service's full name: only pods of its cluster resolve it."""
+    host = (urlsplit(address).hostname or "") if "://" in address else address
+    return "svc" in host.lower().rstrip(".").split(".")[2:]
+
+
+def ask_from_inside(name: str, what: str) -> Diagnosis:
+    mend = "ask from inside: docs/kubernetes.md, Look before you release"
+    return Diagnosis(name, Health.UNKNOWN, f"only pods of the cluster reach {what}", mend)
 
 
 def rights_of_jobs(place: ClusterJobsPlace) -> list[Right]:

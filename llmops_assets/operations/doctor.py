@@ -1,7 +1,8 @@
 """Examining an environment end to end: everything that a release would need, before a release needs it.
 
 Each part is asked for itself and answers in a sentence; a part that fails keeps no other from being asked. What the
-settings do not name is not needed, and said to be so.
+settings do not name is not needed, and said to be so. What only pods of the cluster reach is unknown to whoever asks
+from outside.
 """
 
 import os
@@ -11,9 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from llmops_assets.operations.doctor_cluster import examine_cluster
+from llmops_assets.operations.doctor_inside import hidden_from
 from llmops_assets.operations.identity import sign_version
 from llmops_core import lifecycle
-from llmops_core.doctor import Diagnosis, Health, judge_clock, judge_disk, judge_refusals
+from llmops_core.doctor import Diagnosis, Health, ask_from_inside, judge_clock, judge_disk, judge_refusals
 from llmops_core.errors import EnvironmentLacks, LlmopsError, TransientError
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.platform_settings import Bucket, Postgres
@@ -40,17 +42,21 @@ def examine(home: Home) -> Examined:
     """One diagnosis for each part, as each is known."""
     file = f"config/{home.environment}.yaml"
     try:
-        platform = build_platform(home)
+        platform = build_platform(home, newest_only=True)
     except LlmopsError as error:
         yield Diagnosis("settings", Health.FAILED, str(error), f"mend {file}: llmops validate")
         yield from _machine(home)
         return
     yield Diagnosis("settings", Health.OK, f"{file} is valid")
+    hidden = hidden_from(platform)
     for name, part in PARTS.items():
-        yield from asked(name, lambda part=part: part(platform))
+        if name in hidden:
+            yield ask_from_inside(name, hidden[name])
+        else:
+            yield from asked(name, lambda part=part: part(platform))
     yield from _machine(home)
     yield from asked("ports", lambda: _ports(platform))
-    yield from examine_cluster(platform.settings)
+    yield from examine_cluster(platform.settings, hidden)
 
 
 def asked(name: str, part: Callable[[], Examined], mend: str = "") -> Examined:

@@ -1,5 +1,6 @@
 """Examining a cluster: everything that a job and a model server would meet there, asked without making anything."""
 
+from llmops_assets.operations.doctor_inside import Hidden
 from llmops_assets.operations.doctor_pods import (
     Examined,
     Place,
@@ -35,7 +36,8 @@ from resources.kubernetes_api import client_of_cluster
 TRIAL = JobIdentity("doctor", "trial", "doctor", "0" * 64)
 
 
-def examine_cluster(settings: Settings) -> Examined:
+def examine_cluster(settings: Settings, hidden: Hidden) -> Examined:
+    """`hidden` is what whoever asks does not reach, although the cluster's API answers."""
     jobs = settings.jobs if isinstance(settings.jobs, ClusterJobsPlace) else None
     serving = settings.serving if isinstance(settings.serving, ClusterServingPlace) else None
     places: list[Place] = [place for place in (jobs, serving) if place is not None]
@@ -61,7 +63,7 @@ def examine_cluster(settings: Settings) -> Examined:
     if jobs is not None:
         yield from _jobs(view, jobs)
     if serving is not None:
-        yield from examine_serving(view, serving, settings.platform.artifacts is not None)
+        yield from examine_serving(view, serving, settings.platform.artifacts is not None, hidden)
 
 
 def _jobs(view: ClusterView, jobs: ClusterJobsPlace) -> Examined:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from llmops_assets.operations.doctor_inside import Hidden
 from llmops_assets.operations.doctor_pods import Examined, Wanted, guarded, rights, there, trial
 from llmops_core import serving_manifest
-from llmops_core.doctor import Diagnosis, Health, rights_of_serving
+from llmops_core.doctor import Diagnosis, Health, ask_from_inside, rights_of_serving
 from llmops_core.gateway_state import judge_class, judge_gateway
 from llmops_core.monitor_state import judge_monitors, judge_scrapes
 from llmops_core.serving_plan import DeploymentPlan
@@ -29,11 +30,14 @@ TRIAL = DeploymentPlan(
 FRONT = "http"  # the port of a server's pod whose figures are a canary's evidence
 
 
-def examine_serving(view: ClusterView, serving: ClusterServingPlace, has_store: bool) -> Examined:
+def examine_serving(view: ClusterView, serving: ClusterServingPlace, has_store: bool, hidden: Hidden) -> Examined:
     yield from guarded("rights of serving", lambda: rights(view, "serving", serving.namespace, rights_of_serving()))
     yield from guarded("a server", lambda: _trial(view, serving))
     yield from guarded(f"gateway {serving.gateway.name}", lambda: _gateway(view, serving))
-    yield from guarded("prometheus", lambda: _prometheus(view, serving))
+    if "prometheus" in hidden:
+        yield ask_from_inside("prometheus", hidden["prometheus"])
+    else:
+        yield from guarded("prometheus", lambda: _prometheus(view, serving))
     yield from guarded("pod monitor", lambda: _monitors(view, serving))
     if not has_store:
         mend = "name a bucket under platform.artifacts"

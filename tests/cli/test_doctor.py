@@ -1,5 +1,6 @@
 """`llmops doctor` of this machine, with its real parts."""
 
+import os
 import socket
 import subprocess
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from resources.home import home_from
+from resources.wiring import build_platform
 from tests.cli.conftest import Ended
 from tests.fakes.git_with_data import GitWithData
 
@@ -27,6 +30,11 @@ def test_an_environment_that_can_run_was_called_ill(llmops: Run, clone: GitWithD
     assert "All is well." in llmops("doctor").output
 
 
+def test_looking_made_a_platform_that_no_state_can_be_moved_to(llmops: Run, clone: GitWithData) -> None:
+    assert llmops("doctor").exit_code == 0
+    assert list(build_platform(home_from(os.environ, clone.path)).ledger.facts()) == []
+
+
 def test_broken_settings_kept_the_machine_from_being_looked_at(llmops: Run, clone: GitWithData) -> None:
     (clone.path / "config" / "local.yaml").write_text("name: local\n")
     ended = llmops("doctor", "--json")
@@ -38,8 +46,6 @@ def test_broken_settings_kept_the_machine_from_being_looked_at(llmops: Run, clon
 def test_a_port_that_another_program_holds_was_called_free(
     llmops: Run, monkeypatch: pytest.MonkeyPatch, clone: GitWithData
 ) -> None:
-    import os
-
     with socket.socket() as other:
         other.bind(("127.0.0.1", int(os.environ["LLMOPS_PORT_BASE"])))
         other.listen()

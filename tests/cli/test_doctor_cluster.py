@@ -3,17 +3,25 @@
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from llmops_assets.operations.doctor_cluster import examine_cluster
+from llmops_assets.operations.doctor_inside import hidden_from
 from llmops_core.doctor import Diagnosis, Health
+from llmops_core.repositories import WatchedRepository
 from llmops_core.serving_manifest import SELECTOR
 from llmops_core.settings import Settings, load_settings
+from resources.home import Home
+from resources.wiring import Platform
+from tests.cli.conftest import Ended
 from tests.core.test_gateway_state import served
 from tests.deploy.manifests import ROOT, one
 from tests.fakes import kubernetes_kinds as kinds
+from tests.fakes.git_with_data import GitWithData
 from tests.fakes.image_registry import image_registry
 from tests.fakes.kubernetes_api import KubernetesApi
 from tests.fakes.played_prometheus import PlayedPrometheus
@@ -82,7 +90,7 @@ def put(api: KubernetesApi, plural: str, version: str, kind: str, name: str, **f
 
 
 def examined(settings: Settings) -> dict[str, Diagnosis]:
-    return {each.name: each for each in examine_cluster(settings)}
+    return {each.name: each for each in examine_cluster(settings, {})}
 
 
 def test_a_cluster_that_has_everything_was_called_ill(api: KubernetesApi, settings: Settings) -> None:
@@ -229,3 +237,49 @@ def test_a_cluster_without_the_trainer_was_called_ready_for_train_jobs(
         bare.create_namespace(SPACE)
         found = examined(trained)
     assert {found[name].verdict for name in ("a train job", "kind TrainJob")} == {Health.FAILED}
+
+
+STORE = "minio.minio.svc.cluster.local:9000"
+ONLY_PODS = {"dvc remote", "artifacts", "feedback", "signing", "job store", "ledger", "dagster storage", "mlflow"}
+
+
+@pytest.fixture
+def outside(clone: GitWithData, registry: str) -> GitWithData:
+    """Somebody's checkout of staging, all of whose stores are in the cluster."""
+    text = TEXT.replace("postgres.llmops.example.com", "postgres.storage.svc.cluster.local")
+    text = re.sub(r'(uri: "s3://\S+"), region', rf'\1, endpoint: "http://{STORE}", region', text)
+    text = text.replace("allowed_endpoints:", f"allowed_endpoints:\n  - {STORE}")
+    for host, _ in IMAGES:
+        text = text.replace(f"image: {host}/", f"image: {registry}/")
+    (clone.path / "config" / "staging.yaml").write_text(text)
+    clone.git("branch", "staging")
+    return clone
+
+
+def test_names_that_only_pods_know_were_asked_and_called_broken(
+    llmops: Callable[..., Ended], outside: GitWithData, api: KubernetesApi
+) -> None:
+    ended = llmops("doctor", "--json", "--environment", "staging")
+    found = {each["name"]: each for each in ended.json["diagnoses"]}
+    unknown = {name for name, each in found.items() if each["verdict"] == "unknown"}
+    assert unknown == ONLY_PODS | {"prometheus"}, ended.output
+    assert all("ask from inside" in found[name]["mend"] for name in unknown)
+    assert (ended.exit_code, ended.json["well"]) == (2, False)
+    assert f"Nothing failed, but {len(unknown)} of" in llmops("doctor", "--environment", "staging").output
+
+
+def test_a_failure_was_hidden_by_what_is_unknown(
+    llmops: Callable[..., Ended], outside: GitWithData, api: KubernetesApi
+) -> None:
+    api.faults.refuse(404, verb="get", resource="secrets", name="llmops-jobs", times=None)
+    assert llmops("doctor", "--environment", "staging").exit_code == 1
+
+
+def test_whoever_is_the_platform_itself_was_sent_inside(tmp_path: Path) -> None:
+    """In a pod; and on a machine beside the cluster, which must reach all that its settings name."""
+    here, mine = Home(tmp_path, tmp_path, 1, "staging"), load_settings(TEXT.encode(), "config/staging.yaml")
+    assert hidden_from(Platform(here, mine)).keys() == {"mlflow", "signing", "prometheus"}
+    pod = replace(here, origin=WatchedRepository(name="own", url="https://git.example.com/a.git", branch="staging"))
+    assert hidden_from(Platform(pod, mine)) == {}
+    beside = mine.model_copy(update={"platform": mine.platform.model_copy(update={"artifacts": None})})
+    assert hidden_from(Platform(here, beside)) == {}

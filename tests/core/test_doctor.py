@@ -6,13 +6,14 @@ from llmops_core.doctor import (
     Diagnosis,
     Health,
     Right,
-    is_well,
     judge_clock,
     judge_disk,
     judge_kinds,
     judge_refusals,
     judge_rights,
     judge_version,
+    only_inside,
+    verdict_of,
 )
 from llmops_core.gpu_nodes import Node, Taint, judge_gpus
 from llmops_core.job_settings import ClusterJobsPlace
@@ -22,16 +23,31 @@ TAINT = Taint("nvidia.com/gpu", "present", "NoSchedule")
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "well"),
+    ("verdicts", "whole"),
     [
-        ([Health.OK, Health.NOT_NEEDED], True),
-        ([Health.OK, Health.UNKNOWN], False),
-        ([Health.FAILED], False),
-        ([], False),
+        ([Health.OK, Health.NOT_NEEDED], "well"),
+        ([Health.OK, Health.UNKNOWN], "unknown"),
+        ([Health.UNKNOWN, Health.FAILED], "failed"),
+        ([], "unknown"),
     ],
 )
-def test_what_nobody_could_see_was_called_well(verdicts: list[Health], well: bool) -> None:
-    assert is_well([Diagnosis("part", verdict, "found") for verdict in verdicts]) is well
+def test_what_nobody_could_see_was_called_well(verdicts: list[Health], whole: str) -> None:
+    assert verdict_of([Diagnosis("part", verdict, "found") for verdict in verdicts]) == whole
+
+
+@pytest.mark.parametrize(
+    ("address", "inside"),
+    [
+        ("http://mlflow.llmops-staging.svc.cluster.local:5000", True),
+        ("http://prometheus.monitoring.svc:9090", True),
+        ("postgres-0.postgres.db.svc.cluster.local", True),
+        ("postgres.llmops.example.com", False),
+        ("https://svc.example.com", False),
+        ("http://[::1]:5000", False),
+    ],
+)
+def test_a_name_that_only_pods_know_was_asked_outside(address: str, inside: bool) -> None:
+    assert only_inside(address) is inside
 
 
 @pytest.mark.parametrize(("seconds", "verdict"), [(2.0, Health.OK), (-45.0, Health.FAILED), (45.0, Health.FAILED)])
