@@ -31,6 +31,20 @@ def test_the_page_installs_another_chart_than_the_values_are_for() -> None:
     )
 
 
+def test_an_operator_is_whatever_was_published_last() -> None:
+    installed = re.findall(r"^helm upgrade --install (\S+)((?:.*\\\n)*.*)", BLOCKS, re.MULTILINE)
+    assert {name for name, _ in installed} >= {"gateway", "external-secrets", "monitoring", "kueue", "dagster"}
+    for name, rest in installed:
+        assert name == "gpu-operator" or re.search(r"--version v?\d+\.\d+\.\d+\b", rest), name
+
+
+def test_the_shell_of_the_page_is_another_than_that_of_the_manifests() -> None:
+    moving = (ROOT / "docs" / "moving.md").read_text(encoding="utf-8")
+    for space, name in re.findall(r"-n (\S+) (?:scale|exec|exec -i) deployment/(llmops-\S+)", PAGE + moving):
+        assert one("staging", "Deployment", name)["metadata"]["namespace"] == space
+    assert "exec -i deployment/llmops-shell" in moving
+
+
 def test_a_label_of_the_page_is_one_that_no_policy_knows() -> None:
     told = set(re.findall(r"(llmops\.dev/(?:gateway|monitoring|storage))=true", PAGE))
     policies = str(of_kind("staging", "NetworkPolicy"))
@@ -46,7 +60,8 @@ def test_a_line_to_add_names_no_component() -> None:
 
 
 def test_a_step_comes_before_what_it_needs() -> None:
-    """An empty cluster has no namespaces: neither a Secret nor a comparison is to be had before them."""
+    """An empty cluster has no namespaces: neither a Secret nor a comparison is to be had before them. Dagster comes
+    last: it begins to release, and a state can be imported only before."""
     order = [
         "create namespace llmops-staging",
         ">> config/platform_signers/staging",
@@ -54,8 +69,11 @@ def test_a_step_comes_before_what_it_needs() -> None:
         "apply --server-side -k deploy/kubernetes/cluster",
         "diff --server-side -k deploy/kubernetes/overlays/staging",
         "apply --server-side -k deploy/kubernetes/overlays/staging",
-        "helm upgrade --install dagster",
+        "rollout status deployment/mlflow",
+        "scale deployment/llmops-shell --replicas 1",
         "llmops doctor",
+        "scale deployment/llmops-shell --replicas 0",
+        "helm upgrade --install dagster",
     ]
     assert BLOCKS.index("create namespace llmops-staging") < BLOCKS.index("create secret generic")
     assert [BLOCKS.index(step) for step in order] == sorted(BLOCKS.index(step) for step in order)
