@@ -3,25 +3,31 @@
 A tick reads the gateway's counters, adds what is new since the last tick to the arms, lets core decide, writes the
 decision down and then puts its weight in force. A process that dies between any two of these finds its state in the
 ledger and goes on; the weight in force is set again from the decision, so nothing is lost or done twice.
+
+A door that is away for a while makes a tick without evidence, which is told and tried again until the step's time is
+over; then the canary rolls back. Whatever else ends the run, a cancellation included, gives the traffic back and says
+so in the ledger, or says what share was left. What died without a word is found by llmops_assets/sensors/canaries.py.
 """
 
 import json
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 from llmops_assets.canary_arms import Arm, Arms, Reading, arm_in
-from llmops_assets.deploying import deploy, deployment_named, public_url, route, serving_now
+from llmops_assets.canary_end import baseline_of, give_back, refuse_unless_open, share_left, tell
+from llmops_assets.deploying import deploy, public_url, route, serving_now
 from llmops_assets.questions import held_out
 from llmops_assets.step import Step
 from llmops_core.canary import Action, CanaryPolicy, CanaryState, Decision, Stage, advance, begin
 from llmops_core.errors import GateRefused, IntegrityError, TransientError
 from llmops_core.facts import Fact, latest
+from llmops_core.open_canary import OpenCanary, open_canary
 from llmops_core.routing import Deployment
 from llmops_core.serving_settings import LocalServingPlace
 from llmops_core.verdict import Finding, Verdict
 from resources.load import PacedLoad
-from resources.wiring import Platform
 
 ENDED = {Action.PROMOTE: "passed", Action.ROLL_BACK: "failed"}
 
@@ -33,82 +39,118 @@ def run_canary(step: Step) -> Fact:
     candidate = deploy(step, "production")
     if (proven := _proof_of_serving(step, candidate)) is not None:
         return step.record(proven.body["digest"], {name: proven.body[name] for name in ("deployment", "reason")})
-    baseline = _baseline(step, candidate)
-    settings = step.release.inputs.production.canary
-    with _traffic(step) as load:
-        ticks, decision = _ticks(step, candidate, baseline, load)
-    reason = decision.reason
-    if decision.action is Action.ROLL_BACK:
-        reason = "; ".join([reason, *_restore(step, candidate, baseline)])
-    report = {
-        "reason": reason,
-        "verdict": ENDED[decision.action],
-        "candidate": candidate.name,
-        "baseline": baseline.name if baseline else None,
-        "policy": settings.model_dump(mode="json"),
-        "ticks": ticks,
-    }
-    with step.scratch() as folder:
-        (folder / "out").mkdir()
-        (folder / "out" / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-        artifact = platform.artifacts.publish("canary", folder / "out")
-    body = {"deployment": candidate.name, "reason": reason}
+    baseline = baseline_of(platform, model, candidate.name)
+    canary = _begun(step, candidate) or _begin(step, candidate, baseline)
+    with _given_back(step, baseline, canary):
+        with _traffic(step) as load:
+            ticks, decision = _ticks(step, candidate, baseline, load, canary)
+        reason = decision.reason
+        if decision.action is Action.ROLL_BACK:
+            reason = "; ".join([reason, *_restore(step, baseline, canary)])
+        report = {
+            "reason": reason,
+            "verdict": ENDED[decision.action],
+            "candidate": candidate.name,
+            "baseline": baseline.name if baseline else None,
+            "policy": step.release.inputs.production.canary.model_dump(mode="json"),
+            "ticks": ticks,
+        }
+        fact = _recorded(step, report)
     step.context.log.info(f"canary of {model}: {decision.action.value}: {reason}")
-    fact = step.record(artifact.digest, body, verdict=ENDED[decision.action])
     if decision.action is Action.ROLL_BACK:
         platform.serving.retire(candidate.name)  # after the record: one that hangs takes half a minute to end
     return fact
 
 
+def _recorded(step: Step, report: dict[str, Any]) -> Fact:
+    with step.scratch() as folder:
+        (folder / "out").mkdir()
+        (folder / "out" / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        artifact = step.platform.artifacts.publish("canary", folder / "out")
+    body = {"deployment": report["candidate"], "reason": report["reason"]}
+    return step.record(artifact.digest, body, verdict=report["verdict"])
+
+
+@contextmanager
+def _given_back(step: Step, baseline: Deployment | None, canary: OpenCanary) -> Iterator[None]:
+    """Whatever ends the run in here leaves no share of production behind, and the ledger says what became of it."""
+    try:
+        yield
+    except BaseException as error:  # a cancelled run raises none of our errors
+        _give_up(step, baseline, canary, error)
+        raise
+
+
+def _give_up(step: Step, baseline: Deployment | None, canary: OpenCanary, error: BaseException) -> None:
+    why, left = str(error) or type(error).__name__, 0
+    try:
+        told = "; ".join(["the traffic was given back", *_restore(step, baseline, canary)])
+    except GateRefused:
+        return  # a person or the sensor ended the canary, and the traffic is theirs
+    except Exception as lost:  # noqa: BLE001 (nor must a defect hide why the canary ended)
+        left = share_left(step.platform, canary)
+        told = f"canary left at {left} %: {lost}"
+    error.add_note(told)
+    step.context.log.error(f"canary of {step.release.model}: {why}; {told}")
+    with suppress(TransientError):  # without the ledger the sensor finds this canary by its ticks
+        tell(step.platform, canary, left, f"{why}; {told}", step.release.revision, step.context.run.run_id)
+
+
 def _ticks(
-    step: Step, candidate: Deployment, baseline: Deployment | None, load: PacedLoad | None
+    step: Step, candidate: Deployment, baseline: Deployment | None, load: PacedLoad | None, canary: OpenCanary
 ) -> tuple[list[dict[str, Any]], Decision]:
     """Every tick of this canary, those of a run that died included, and the decision that ended it."""
     settings, policy = step.release.inputs.production.canary, _policy(step)
-    deployments = [candidate, *([baseline] if baseline is not None else [])]
-    start, ticks = _begun(step, candidate)
-    resumed = ticks[-1] if ticks else None
-    if start is None:
-        start = _start(step, deployments, settings.latency_limit_seconds)
+    start, ticks = canary.start.body, list(canary.ticks)
+    known = ticks[-1] if ticks else start
     state = begin(policy, start["began_seconds"], _demanded(step))
-    state = CanaryState.model_validate(resumed["state"]) if resumed else state
-    known = (resumed or start)["arms"]
-    found = [arm_in(known, deployment) for deployment in deployments]
+    state = CanaryState.model_validate(ticks[-1]["state"]) if ticks else state
+    found = [arm_in(known["arms"], deployment) for deployment in _deployments(candidate, baseline)]
     arms = Arms(step.platform, found, start["counted_since"], settings.latency_limit_seconds)
-    weight = state.weight_percent(policy)
-    began = len(step.platform.ledger.facts())
+    weight, resumed = state.weight_percent(policy), bool(ticks)
+    if resumed:
+        _refuse_after_a_person(step, canary)
     while True:
-        _put_in_force(step, candidate, baseline, weight, began)
-        if not resumed:
+        late: tuple[Finding, ...] = ()
+        if not resumed:  # what was missed is judged before the candidate gets anything again
+            late = _put_in_force(step, candidate, baseline, weight, canary)
             time.sleep(settings.tick_seconds)
-        resumed = None
-        state, decision, reading = _judged(step, policy, state, arms, load)
-        tick = _tick(state, decision, arms, reading)
-        ticks.append(tick)
-        step.platform.ledger.append(
-            "ticked", model=step.release.model, subject="canary", fingerprint=step.fingerprint, body=tick
-        )
+        resumed = False
+        after, decision, reading = _judged(step, policy, state, arms, load, *late)
+        tick = _tick(after, decision, arms, reading)
         step.context.log.info(f"{decision.action.value} {decision.reason}")
-        weight = decision.weight_percent
+        if not _written(step, tick) and decision.action is not Action.ROLL_BACK:
+            continue  # as if this tick had not been: the next one holds what it counted
+        ticks.append(tick)
+        state, weight = after, decision.weight_percent
         if decision.action in ENDED:
             return ticks, decision
 
 
+def _written(step: Step, tick: dict[str, Any]) -> bool:
+    model, fingerprint = step.release.model, step.fingerprint
+    try:
+        step.platform.ledger.append("ticked", model=model, subject="canary", fingerprint=fingerprint, body=tick)
+    except TransientError as error:
+        step.context.log.warning(f"this tick could not be written: {error}")
+        return False
+    return True
+
+
 def _judged(
-    step: Step, policy: CanaryPolicy, state: CanaryState, arms: Arms, load: PacedLoad | None
+    step: Step, policy: CanaryPolicy, state: CanaryState, arms: Arms, load: PacedLoad | None, *late: Finding
 ) -> tuple[CanaryState, Decision, Reading]:
     """What this tick says. Harm is acted on as soon as it is seen. A step forward is judged again when every request of
     our own has ended and all that was counted by then can be read: what is late may be what failed."""
-    after, decision, reading = _advanced(step, policy, state, arms)
+    after, decision, reading = _advanced(step, policy, state, arms, *late)
     if decision.action not in (Action.STEP, Action.PROMOTE) or state.stage is not Stage.RUNNING:
         return after, decision, reading
     if load is not None:
         load.settle()
-    late: tuple[Finding, ...] = ()
     try:
         arms.settle()
     except TransientError as error:
-        late = (Finding("counts", Verdict.ERROR, str(error)),)
+        late = (*late, Finding("counts", Verdict.ERROR, str(error)))
     return _advanced(step, policy, state, arms, *late)
 
 
@@ -142,71 +184,41 @@ def _proof_of_serving(step: Step, candidate: Deployment) -> Fact | None:
     return proof
 
 
-def _refuse_after_a_person(step: Step, began: int) -> None:
+def _refuse_after_a_person(step: Step, canary: OpenCanary) -> None:
     """A rollback and a retirement wait for nobody: the canary ends, and must not give traffic back to what a person
     took it from."""
     step.refuse_if_retired()
     intended = latest(step.platform.ledger.facts(step.release.model), "intended", subject="rollback")
-    if intended is not None and intended.sequence > began:
+    if intended is not None and intended.sequence > canary.start.sequence:
         raise GateRefused("canary", f"production was rolled back meanwhile ({intended.body['reason']}); release again")
+    refuse_unless_open(step.platform, canary.start)
 
 
 def _demanded(step: Step) -> bool:
     return serving_now(step.platform, step.release.model, "production") is not None
 
 
-def _baseline(step: Step, candidate: Deployment) -> Deployment | None:
-    """What the ledger says serves, None for a model's first version. Its server may be lost: as long as the gateway
-    still has its route, that is what a failed canary goes back to. Raises GateRefused when nothing is left of it, since
-    all traffic would go to a candidate that nothing is compared with."""
-    platform, model = step.platform, step.release.model
-    now = serving_now(platform, model, "production")
-    if now is None or now.body["deployment"] == candidate.name:
-        return None
-    name, revision = now.body["deployment"], now.body["revision"][:12]
-    baseline = deployment_named(platform, name) or _routed(platform, model, name)
-    if baseline is None:
-        lost = f"{name}, which should serve, has neither a server nor a route"
-        raise GateRefused("canary", f"{lost}: hold for a person: {_bring_back(model, revision)}")
-    return baseline
-
-
-def _routed(platform: Platform, model: str, deployment: str) -> Deployment | None:
-    route = platform.gateway.current().route(model, "production")
-    shares = route.shares if route else ()
-    return next((share.deployment for share in shares if share.deployment.name == deployment), None)
-
-
-def _bring_back(model: str, revision: str) -> str:
-    return f"bring it back with `llmops release {model} --revision {revision}`"
-
-
-def _put_in_force(step: Step, candidate: Deployment, baseline: Deployment | None, weight: int, began: int) -> None:
-    """Without a baseline nobody else could answer, so the candidate gets all there is. `began` is the number of the
-    newest fact when this canary began."""
+def _put_in_force(
+    step: Step, candidate: Deployment, baseline: Deployment | None, weight: int, canary: OpenCanary
+) -> tuple[Finding, ...]:
+    """Without a baseline nobody else could answer, so the candidate gets all there is. A share that could not be set
+    proves nothing; it is set again at the next tick."""
     shares = [(candidate, 100)] if baseline is None else [(baseline, 100 - weight), (candidate, weight)]
-    route(step.platform, "production", shares, lambda: _refuse_after_a_person(step, began))
+    try:
+        route(step.platform, "production", shares, lambda: _refuse_after_a_person(step, canary))
+    except TransientError as error:
+        return (Finding("share", Verdict.ERROR, f"its share of the traffic could not be set: {error}"),)
+    return ()
 
 
-def _restore(step: Step, candidate: Deployment, baseline: Deployment | None) -> list[str]:
+def _restore(step: Step, baseline: Deployment | None, canary: OpenCanary) -> list[str]:
     """All traffic back to what served before, at once. What a person must know of it."""
-    platform, model = step.platform, step.release.model
-    if baseline is None:
-        platform.gateway.revise(lambda table: table.without_route(model, "production"))
-        told = ["no version served before, so none does now"]
-    else:
-        route(platform, "production", [(baseline, 100)])
-        told = _silent_baseline(step, baseline)
-    return told
 
+    def permit() -> None:
+        with suppress(TransientError):  # a ledger that is away must not keep the candidate its traffic
+            refuse_unless_open(step.platform, canary.start)
 
-def _silent_baseline(step: Step, baseline: Deployment) -> list[str]:
-    health = step.platform.serving.health(baseline.name)
-    now = serving_now(step.platform, step.release.model, "production")
-    if health.verdict is Verdict.PASSED or now is None:
-        return []
-    silent = f"{baseline.name}, which has all traffic again, does not answer either ({health.reason})"
-    return [f"{silent}: hold for a person: {_bring_back(step.release.model, now.body['revision'][:12])}"]
+    return give_back(step.platform, step.release.model, baseline, permit)
 
 
 def _served(step: Step, candidate: Deployment) -> tuple[Finding, ...]:
@@ -214,41 +226,42 @@ def _served(step: Step, candidate: Deployment) -> tuple[Finding, ...]:
     turns its share away, and no count says so. On one machine the gateway counts these too."""
     if isinstance(step.platform.settings.serving, LocalServingPlace):
         return ()
-    return (step.platform.serving.health(candidate.name),)
+    try:
+        return (step.platform.serving.health(candidate.name),)
+    except TransientError as error:
+        return (Finding("server", Verdict.ERROR, f"whether {candidate.name} has a server is not known: {error}"),)
 
 
-def _begun(step: Step, candidate: Deployment) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """(how this candidate's canary began, its ticks) if it has begun and not ended."""
-    start: dict[str, Any] | None = None
-    ticks: list[dict[str, Any]] = []
-    for fact in step.platform.ledger.facts(step.release.model):
-        if fact.subject != "canary" or fact.fingerprint != step.fingerprint:
-            continue
-        if fact.kind == "produced":
-            start, ticks = None, []
-        elif fact.body.get("candidate") == candidate.name and fact.kind == "intended":
-            start = fact.body
-        elif fact.body.get("candidate") == candidate.name and fact.kind == "ticked":
-            ticks.append(fact.body)
-    return start, ticks
+def _deployments(candidate: Deployment, baseline: Deployment | None) -> list[Deployment]:
+    return [candidate] if baseline is None else [candidate, baseline]
 
 
-def _start(step: Step, deployments: list[Deployment], limit_seconds: float) -> dict[str, Any]:
+def _begun(step: Step, candidate: Deployment) -> OpenCanary | None:
+    """This candidate's canary if it has begun and not ended."""
+    canary = open_canary(step.platform.ledger.facts(step.release.model))
+    ours = canary is not None and (canary.start.fingerprint, canary.candidate) == (step.fingerprint, candidate.name)
+    return canary if ours else None
+
+
+def _begin(step: Step, candidate: Deployment, baseline: Deployment | None) -> OpenCanary:
     """Writes down when this canary begins, before it moves any traffic: nothing that was answered before is evidence,
     and all that is answered after it is, whatever process reads it. Raises TransientError when nobody can count."""
-    since = step.platform.metrics.now()
-    before = step.platform.metrics.counts(since)
-    arms = [Arm(deployment, before.get(deployment.name)) for deployment in deployments]
+    settings, platform = step.release.inputs.production.canary, step.platform
+    since = platform.metrics.now()
+    before = platform.metrics.counts(since)
+    arms = [Arm(deployment, before.get(deployment.name)) for deployment in _deployments(candidate, baseline)]
     body = {
-        "candidate": deployments[0].name,
+        "candidate": candidate.name,
+        "version": candidate.version,
+        "revision": step.release.revision,
+        "share_percent": settings.steps_percent[0] if baseline is not None else 100,
         "began_seconds": time.time(),
         "counted_since": since,
-        "arms": Arms(step.platform, arms, since, limit_seconds).as_dict(),
+        "arms": Arms(platform, arms, since, settings.latency_limit_seconds).as_dict(),
     }
     model, fingerprint = step.release.model, step.fingerprint
-    return step.platform.ledger.append(
-        "intended", model=model, subject="canary", fingerprint=fingerprint, body=body
-    ).body
+    start = platform.ledger.append("intended", model=model, subject="canary", fingerprint=fingerprint, body=body)
+    return OpenCanary(start, seen_at=start.at)
 
 
 def _tick(state: CanaryState, decision: Decision, arms: Arms, reading: Reading) -> dict[str, Any]:

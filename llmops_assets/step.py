@@ -225,6 +225,7 @@ def stage(context: AssetExecutionContext, platform: Platform, name: str) -> Iter
     except LlmopsError as error:
         refused = error.stage if isinstance(error, GateRefused) else name
         reason = error.reason if isinstance(error, GateRefused) else str(error)
+        reason = "; ".join([reason, *getattr(error, "__notes__", ())])  # what became of a canary's traffic
         if not will_try_again(context, error):
             body = {"reason": reason, "revision": revision, "run_id": context.run.run_id}
             platform.ledger.append("refused", model=model, subject=refused, body=body)

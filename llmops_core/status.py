@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from llmops_core.facts import Fact
+from llmops_core.open_canary import open_canary
 from llmops_core.promotion import PASSED
 from llmops_core.routing import Environment
 
@@ -52,11 +53,14 @@ class Retirement:
 
 @dataclass(frozen=True)
 class ModelStatus:
+    """`canary` says which share a candidate has whose canary has no end yet; empty without one."""
+
     model: str
     environments: dict[str, Serving] = field(default_factory=dict[str, Serving])
     blocked: tuple[Blocked, ...] = ()
     latest_revision: str = ""
     retired: Retirement | None = None
+    canary: str = ""
 
     @property
     def told_of_retirement(self) -> str:
@@ -78,6 +82,7 @@ class ModelStatus:
             "blocked": [asdict(blocked) for blocked in self.blocked],
             "latest_revision": self.latest_revision,
             "retired": asdict(self.retired) if self.retired else None,
+            "canary": self.canary,
         }
 
 
@@ -109,7 +114,9 @@ def fold(model: str, facts: Sequence[Fact]) -> ModelStatus:
         elif fact.kind == "retired":
             retired = _retirement(fact)
             blocked.clear()
-    return ModelStatus(model, environments, (*_refused_commit(ours), *blocked.values()), revision, retired)
+    held_up = (*_refused_commit(ours), *blocked.values())
+    canary = found.told if (found := open_canary(ours)) is not None else ""
+    return ModelStatus(model, environments, held_up, revision, retired, canary)
 
 
 def _before_a_run(fact: Fact) -> bool:

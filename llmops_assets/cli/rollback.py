@@ -13,12 +13,12 @@ from llmops_assets.operations.rollback import roll_back
 @click.option("--reason", default="asked for by a person", help="Written into the ledger.")
 @as_json
 def command(model: str, reason: str, as_json: bool) -> None:
-    """Give all production traffic of MODEL to the version that served before, which is kept running.
+    """Give all production traffic of MODEL to the version that served before, which is kept running; while a canary
+    is under way, to the version that serves.
 
     Exit 0: it serves. Exit 1: there is no such version, and why.
     """
     done = roll_back(platform(), model, reason)
-    text = (
-        f"{model} is back at version {done.version} ({done.revision[:12]}); version {done.left_version} has no traffic."
-    )
+    now = f"is back at version {done.version} ({done.revision[:12]})" if done.version else "serves nothing, as before"
+    text = f"{model} {now}; version {done.left_version} has no traffic."
     show(asdict(done), as_json, lambda: click.secho(text, fg="green"))

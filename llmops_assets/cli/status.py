@@ -53,6 +53,8 @@ def _print(
             print_paragraph(f"{model} does not answer in {name}: {one.trouble}", "red")
     _print_under_way(under_way)
     for status in found:
+        if status.canary:
+            print_paragraph(f"Canary of {status.model}: {status.canary}", "cyan")
         if status.retired:
             print_paragraph(status.told_of_retirement, "yellow")
         for blocked in status.blocked:

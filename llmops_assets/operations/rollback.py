@@ -2,19 +2,27 @@
 
 A rollback waits for nobody: it does not queue behind a release. The candidate's proof ends with it; the same release
 comes back only over a new canary (`llmops_core.promotion.current`).
+
+While a candidate has a share of production, the way back is from it: all traffic to what serves. The run that drives
+the canary sees it at its next tick and ends.
 """
 
 from dataclasses import dataclass
 
+from llmops_assets.canary_end import baseline_of, give_back
 from llmops_assets.deploying import deployment_named, public_url, route, serving_now
 from llmops_assets.operations.endpoint import ask
 from llmops_core.errors import GateRefused, IntegrityError
 from llmops_core.facts import Fact
+from llmops_core.open_canary import open_canary
+from llmops_core.routing import Deployment
 from resources.wiring import Platform
 
 
 @dataclass(frozen=True)
 class RolledBack:
+    """`version`, `revision`, `weights_digest` and `url` are empty where a first version's canary ended: none serves."""
+
     model: str
     left_version: str
     version: str
@@ -24,8 +32,11 @@ class RolledBack:
 
 
 def roll_back(platform: Platform, model: str, reason: str) -> RolledBack:
-    """Gives all production traffic to the version that served before. Raises GateRefused when there is none."""
+    """Gives all production traffic to what serves while a canary is open, else to the version that served before.
+    Raises GateRefused when there is none."""
     now = serving_now(platform, model, "production")
+    if (candidate := _in_canary(platform, model, now)) is not None:
+        return _end_canary(platform, model, now, *candidate, reason)
     if now is None:
         raise GateRefused("rollback", f"{model} does not serve in production")
     before = _before(platform.ledger.facts(model), now)
@@ -42,10 +53,7 @@ def roll_back(platform: Platform, model: str, reason: str) -> RolledBack:
     target = {key: before.body[key] for key in ("deployment", "version", "weights_digest", "revision")}
     platform.ledger.append("intended", model=model, subject="rollback", body={**target, "reason": reason})
     route(platform, "production", [(deployment, 100)])
-    url = public_url(platform, model, "production")
-    answer = ask(url, "Are you there?")
-    if (answer.version, answer.weights_digest) != (deployment.version, deployment.weights_digest):
-        raise IntegrityError(f"{url} answers with version {answer.version or '?'} after the rollback")
+    url = _answering(platform, deployment)
     body = {
         **target,
         "state": "serving",
@@ -57,6 +65,45 @@ def roll_back(platform: Platform, model: str, reason: str) -> RolledBack:
     platform.registry.set_alias(model, "production", int(deployment.version))
     left = now.body["version"]
     return RolledBack(model, left, deployment.version, target["revision"], deployment.weights_digest, url)
+
+
+def _in_canary(platform: Platform, model: str, now: Fact | None) -> tuple[str, str] | None:
+    """(name, version) of the candidate whose canary is open, or that kept a share after it."""
+    if (canary := open_canary(platform.ledger.facts(model))) is not None:
+        return canary.candidate, canary.start.body.get("version", "?")
+    found = platform.gateway.current().route(model, "production")
+    serving = now.body["deployment"] if now is not None else None
+    shares = (share.deployment for share in found.shares if share.deployment.name != serving) if found else ()
+    return next(((each.name, each.version) for each in shares), None)
+
+
+def _end_canary(
+    platform: Platform, model: str, now: Fact | None, candidate: str, version: str, reason: str
+) -> RolledBack:
+    """The fact comes last: until then the sensor of canaries gives the traffic back if this process dies."""
+    baseline = baseline_of(platform, model, candidate)
+    kept = {key: now.body[key] for key in ("deployment", "version", "weights_digest", "revision")} if now else {}
+    platform.ledger.append(
+        "intended", model=model, subject="rollback", body={"deployment": None, **kept, "reason": reason}
+    )
+    give_back(platform, model, baseline, lambda: None)
+    url = _answering(platform, baseline) if baseline is not None else ""
+    # what serves does not change, and neither does what it followed
+    body = {**now.body} if now else {"deployment": None, "previous": None}
+    body |= {"rolled_back": candidate, "why": reason}
+    platform.ledger.append("switched", model=model, subject="production", body=body)
+    if baseline is None:
+        return RolledBack(model, version, "", "", "", "")
+    return RolledBack(model, version, kept["version"], kept["revision"], kept["weights_digest"], url)
+
+
+def _answering(platform: Platform, deployment: Deployment) -> str:
+    """Where production answers; raises IntegrityError when that is another version."""
+    url = public_url(platform, deployment.model, "production")
+    answer = ask(url, "Are you there?")
+    if (answer.version, answer.weights_digest) != (deployment.version, deployment.weights_digest):
+        raise IntegrityError(f"{url} answers with version {answer.version or '?'} after the rollback")
+    return url
 
 
 def _before(facts: list[Fact], now: Fact) -> Fact | None:

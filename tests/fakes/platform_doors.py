@@ -110,6 +110,8 @@ class Snapshot:
         shutil.copytree(world.root, kept, symlinks=True)
         frozen = copy.copy(world)
         frozen.serving, frozen.registry = copy.deepcopy((world.serving, world.registry))
+        frozen.gateway = copy.copy(world.gateway)
+        frozen.gateway.applied = list(world.gateway.applied)
         return cls(frozen, kept)
 
     def restored(self) -> World:

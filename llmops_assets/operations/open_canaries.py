@@ -1,0 +1,101 @@
+"""Canaries that nobody drives: their runs go on, or their traffic goes back.
+
+A worker that is killed leaves its candidate a share of production which nobody judges. A run of the same release goes
+on from the last tick. It is asked for a few times, after longer and longer pauses, because what killed the first one
+may kill the next; then the traffic goes back. So it does at once where no run may go on: the release was refused,
+cancelled, superseded, or a person ended it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
+
+from llmops_assets.canary_end import baseline_of, give_back, refuse_unless_open, tell
+from llmops_assets.jobs.audit import audit
+from llmops_assets.jobs.take_arrivals import take_arrivals
+from llmops_assets.tags import PARTITION_TAG, REVISION_TAG
+from llmops_core.errors import TransientError
+from llmops_core.facts import Fact
+from llmops_core.open_canary import OpenCanary, open_canary
+from resources.wiring import Platform
+
+RUNS = 3
+FIRST_PAUSE_SECONDS = 60.0  # a cluster starts a run anew whose worker died within this time
+QUIET_SECONDS = 600.0  # a run of another commit may drive the same canary; then it ticks
+CANARY_TAG = "llmops/canary"  # of a run that goes on with one: the digest of the fact that began it
+OTHERS = {job.name for job in (audit, take_arrivals)}
+ENDED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be done: go on in the run of this number, or give the traffic back because of `over`."""
+
+    canary: OpenCanary
+    run: int = 0
+    over: str = ""
+
+
+def open_canaries(platform: Platform) -> list[tuple[OpenCanary, list[Fact]]]:
+    """Each with its model's facts."""
+    found: list[tuple[OpenCanary, list[Fact]]] = []
+    for start in platform.ledger.newest_of_each("intended", subject="canary"):
+        facts = platform.ledger.facts(start.model)
+        if (canary := open_canary(facts)) is not None:
+            found.append((canary, facts))
+    return found
+
+
+def step_of(canary: OpenCanary, facts: Sequence[Fact], instance: DagsterInstance, now: float) -> Step | None:
+    """None while a run drives it, or another one is not due yet."""
+    ours = RunsFilter(tags={PARTITION_TAG: canary.start.model})
+    runs = [one for one in instance.get_run_records(ours, limit=50) if one.dagster_run.job_name not in OTHERS]
+    quiet_seconds = now - datetime.fromisoformat(canary.seen_at).timestamp()
+    going = [one for one in runs if one.dagster_run.status not in ENDED]
+    if any(one.dagster_run.tags.get(REVISION_TAG) in (None, canary.revision) for one in going):
+        return None
+    if going and quiet_seconds < QUIET_SECONDS:
+        return None
+    if over := _why_over(canary, facts, runs, bool(going)):
+        return Step(canary, over=over)
+    tries = sum(one.dagster_run.tags.get(CANARY_TAG) == canary.start.digest for one in runs)
+    ended_seconds = min((now - one.update_timestamp.timestamp() for one in runs), default=quiet_seconds)
+    if min(quiet_seconds, ended_seconds) < FIRST_PAUSE_SECONDS * 2**tries:
+        return None
+    if tries >= RUNS:
+        return Step(canary, over=f"{RUNS} more runs died before they could end it")
+    return Step(canary, run=tries + 1)
+
+
+def end_canary(platform: Platform, step: Step) -> str:
+    """Gives the traffic back, then writes that the canary has ended, then ends its server. What a person must know.
+    Raises GateRefused when nothing is left to go back to, or somebody else ended it meanwhile."""
+    canary, model = step.canary, step.canary.start.model
+    baseline = baseline_of(platform, model, canary.candidate)
+    told = give_back(platform, model, baseline, lambda: refuse_unless_open(platform, canary.start))
+    to = baseline.name if baseline is not None else "nobody"
+    reason = "; ".join([f"no run drove it any more, and all traffic went back to {to}: {step.over}", *told])
+    tell(platform, canary, 0, reason, canary.revision)
+    try:
+        platform.serving.retire(canary.candidate)
+    except TransientError as error:
+        reason = f"{reason}; its server may still run: {error}"
+    return reason
+
+
+def _why_over(canary: OpenCanary, facts: Sequence[Fact], runs: Sequence[RunRecord], others_go: bool) -> str:
+    if canary.over:
+        return canary.over
+    if others_go or _is_superseded(canary, facts):
+        return "a newer release was asked for"
+    if runs and runs[0].dagster_run.status is DagsterRunStatus.CANCELED:
+        return "its run was cancelled"
+    return "" if canary.revision else "it was begun by an older version of the platform"
+
+
+def _is_superseded(canary: OpenCanary, facts: Sequence[Fact]) -> bool:
+    """By a release that was asked for, or begun, after it."""
+    newer = (f for f in facts if f.kind in ("requested", "pinned") and f.sequence > canary.start.sequence)
+    return any(fact.body["revision"] != canary.revision for fact in newer)

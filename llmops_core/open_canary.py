@@ -1,0 +1,87 @@
+"""A canary that began and has no end: its candidate may have a share of production, whether anybody judges it or not.
+
+A model has one at most, the newest that began: each sets the whole route. It ends with its record (`produced`), with
+traffic that a `switched` fact sends elsewhere, with the model's retirement, or with a refusal that says that nothing of
+its share is left (`left_percent` 0). A refusal that leaves more ends nothing: it says that the traffic has to be given
+back as soon as that can be done.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmops_core.facts import Fact
+
+SUBJECT = "canary"
+
+
+@dataclass(frozen=True)
+class OpenCanary:
+    """`over` is why no run may go on with it, empty while one may. `seen_at` is the last sign of it (ISO 8601)."""
+
+    start: Fact
+    ticks: tuple[dict[str, Any], ...] = ()
+    over: str = ""
+    seen_at: str = ""
+
+    @property
+    def candidate(self) -> str:
+        return self.start.body["candidate"]
+
+    @property
+    def revision(self) -> str:
+        return self.start.body.get("revision", "")
+
+    @property
+    def share_percent(self) -> int:
+        """The greatest share that the candidate may have now: what was decided last, but for a way back of which
+        nobody wrote that it was gone."""
+        kept = [tick["weight_percent"] for tick in self.ticks if tick["action"] in ("hold", "step")]
+        return kept[-1] if kept else self.start.body.get("share_percent", 100)
+
+    @property
+    def told(self) -> str:
+        last = self.seen_at[:19].replace("T", " ")
+        return f"{self.candidate} has up to {self.share_percent} % of production; last judged at {last} UTC"
+
+
+def open_canary(facts: Sequence[Fact]) -> OpenCanary | None:
+    """Of one model's facts in order."""
+    found: OpenCanary | None = None
+    for fact in facts:
+        if fact.kind == "intended" and fact.subject == SUBJECT:
+            found = OpenCanary(fact, seen_at=fact.at)
+        elif found is not None:
+            found = _after(found, fact)
+    return found
+
+
+def _after(canary: OpenCanary, fact: Fact) -> OpenCanary | None:
+    body, ours = fact.body, fact.subject == SUBJECT and fact.fingerprint == canary.start.fingerprint
+    ended = (
+        (fact.kind == "produced" and ours)
+        or (fact.kind == "switched" and fact.subject == "production")
+        or (fact.kind == "retired" and fact.subject == "production")
+        or (fact.kind == "refused" and ours and body.get("left_percent") == 0)
+    )
+    if ended:
+        return None
+    if fact.kind == "ticked" and ours and body["candidate"] == canary.candidate:
+        return OpenCanary(canary.start, (*canary.ticks, body), canary.over, fact.at)
+    why = canary.over or _why_over(canary, fact)
+    return OpenCanary(canary.start, canary.ticks, why, canary.seen_at)
+
+
+def _why_over(canary: OpenCanary, fact: Fact) -> str:
+    """Only what a run of this very release met counts among refusals: its gates refuse it again."""
+    body = fact.body
+    if fact.kind == "intended" and fact.subject == "rollback":
+        return f"a person rolled it back: {body['reason']}"
+    if fact.kind == "retired":
+        return "the model's folder was removed"
+    if fact.kind == "refused" and fact.fingerprint == canary.start.fingerprint and "left_percent" in body:
+        return f"its run ended: {body['reason']}"
+    same = body.get("run_id") and body.get("revision") == canary.revision
+    if fact.kind == "refused" and same and fact.subject != "run":
+        return f"its release was refused: {body['reason']}"
+    return ""
