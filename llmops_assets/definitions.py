@@ -31,6 +31,7 @@ from llmops_assets.schedules.operation import watch_production
 from llmops_assets.sensors.approvals import approvals
 from llmops_assets.sensors.arrivals import arrivals_sensor
 from llmops_assets.sensors.audits import audits
+from llmops_assets.sensors.canaries import canaries
 from llmops_assets.sensors.dependents import dependents
 from llmops_assets.sensors.failures import failures, orphans
 from llmops_assets.sensors.jobs import reaper
@@ -60,7 +61,7 @@ def build(home: Home) -> Definitions:
         asset_checks=[*gates, *evidence],
         jobs=[release, audit, watch, take_arrivals],
         sensors=[
-            *(repository, approvals, dependents, audits, failures, orphans),
+            *(repository, approvals, dependents, audits, failures, orphans, canaries),
             *([reaper] if settings and settings.jobs.kind == "kubernetes" else []),
             *map(watching, settings.repositories if settings else ()),
             *(arrivals_sensor(place.name) for place in (settings.arrivals if settings else ())),
