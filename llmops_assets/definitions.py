@@ -62,7 +62,7 @@ def build(home: Home) -> Definitions:
         jobs=[release, audit, watch, take_arrivals],
         sensors=[
             *(repository, approvals, dependents, audits, failures, orphans, canaries),
-            *([reaper] if settings and settings.jobs.kind == "kubernetes" else []),
+            *([reaper] if home.origin or (settings and settings.jobs.kind == "kubernetes") else []),
             *map(watching, settings.repositories if settings else ()),
             *(arrivals_sensor(place.name) for place in (settings.arrivals if settings else ())),
         ],
