@@ -20,7 +20,8 @@ def test_a_job_left_no_result_or_was_not_heard(world: RealClusterWorld) -> None:
     assert (ran.out / "deep" / "rows.txt").read_text() == "a row\n" * 2
     assert [each["done"] for each in ran.progress] in ([], [1, 2])
     assert "printed" in ran.events and ran.events_with("speaks 2/2, loss 0.5")
-    assert {each.outcome for each in world.spent} == {"succeeded"} and 0 < world.spent[0].seconds < ENDS_SECONDS
+    assert {each.outcome for each in world.spent} == {"succeeded"}
+    assert 0 <= world.spent[0].seconds < ENDS_SECONDS  # a cluster tells times in whole seconds
 
 
 def test_an_error_of_the_input_was_tried_again(world: RealClusterWorld) -> None:
