@@ -17,6 +17,7 @@ from llmops_assets.sensors.repository import watching
 from llmops_assets.step import stage
 from llmops_core.errors import GateRefused, InputError, TransientError
 from llmops_core.facts import Fact, Kind, first_broken
+from llmops_core.open_canary import OpenCanary
 from llmops_core.status import ModelStatus
 from resources.ledger import SqlLedger
 from tests.fakes.git_with_data import made_repository
@@ -249,7 +250,7 @@ def test_a_run_under_way_gave_it_traffic_again(candidate: World, environment: st
     with pytest.raises(GateRefused):
         deploy(step, environment)  # type: ignore[arg-type]
     with pytest.raises(GateRefused):
-        canary_run._put_in_force(step, second, None, 100, began=10**6)
+        canary_run._put_in_force(step, second, None, 100, OpenCanary(candidate.doors().ledger.facts("tiny")[-1]))
     assert not _serves(candidate)
 
 

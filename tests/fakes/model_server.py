@@ -8,7 +8,9 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -72,6 +74,7 @@ class ModelServer(ThreadingHTTPServer):
         self.status = 200
         self.healthy = True
         self.ready_at = time.monotonic() + ready_after_seconds
+        self._open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
@@ -85,9 +88,22 @@ class ModelServer(ThreadingHTTPServer):
     def port(self) -> int:
         return self.server_address[1]
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self._open.add(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
     def end(self) -> None:
+        """As a program that ends: connections that a proxy keeps end too."""
         self.shutdown()
         self.server_close()
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 if __name__ == "__main__":

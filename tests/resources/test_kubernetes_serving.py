@@ -169,6 +169,7 @@ def test_two_workers_made_two_servers_or_fell_over_each_other(cluster: ServingCl
 def test_what_a_hand_changed_was_believed_or_kept(cluster: ServingCluster) -> None:
     serving = cluster.serving()
     serving.deploy(asked())
+    cluster.api.settle()
     found = cluster.api.get("deployments", object_name(NAME), NAMESPACE) or {}
     engine = found["spec"]["template"]["spec"]["containers"][0]
     engine["command"] = ["python", "-m", "http.server"]
