@@ -23,6 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # jobs run `python` as an image has it
 
 from llmops_core.job_manifest import Attempt, Needs, job  # noqa: E402
 from llmops_core.job_names import JobIdentity  # noqa: E402
