@@ -171,9 +171,10 @@ class Platform:
         folder, bucket = self.home.folder("artifacts"), self.settings.platform.artifacts
         if bucket is None:
             return FolderArtifacts(folder)
-        return S3Artifacts(self._named_place("platform.artifacts.uri", bucket), folder)
+        return S3Artifacts(self.named_place("platform.artifacts.uri", bucket), folder)
 
-    def _named_place(self, field: str, bucket: Bucket) -> NamedPlace:
+    def named_place(self, field: str, bucket: Bucket) -> NamedPlace:
+        """A bucket of the settings, with the field that names it."""
         return NamedPlace(f"config/{self.settings.name}.yaml", field, bucket.uri, bucket.endpoint, bucket.region)
 
     @cached_property
@@ -187,7 +188,7 @@ class Platform:
         bucket = self.settings.platform.feedback
         if bucket is None:
             return FolderFeedback(self.home.root / "feedback")
-        return S3Feedback(self._named_place("platform.feedback.uri", bucket))
+        return S3Feedback(self.named_place("platform.feedback.uri", bucket))
 
     @cached_property
     def processes(self) -> Processes:
@@ -267,7 +268,7 @@ class Platform:
         from resources.kubernetes_api import connected
         from resources.kubernetes_jobs import KubernetesJobs
 
-        store = self._named_place("jobs.store.uri", place.store)
+        store = self.named_place("jobs.store.uri", place.store)
         return KubernetesJobs(place, connected(place.namespace), store)
 
 

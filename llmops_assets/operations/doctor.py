@@ -26,7 +26,6 @@ from resources.dvc_remotes import DvcRemotes
 from resources.git_program import GitProgram
 from resources.home import Home
 from resources.machine import free_bytes, is_free, lacking_programs, may_write
-from resources.object_store import NamedPlace
 from resources.platform_start import parts
 from resources.postgres import database_url
 from resources.ruling_files import FETCH_SECONDS
@@ -137,7 +136,7 @@ def _job_store(platform: Platform) -> Examined:
 
 
 def _lifecycle(jobs: ClusterJobsPlace, platform: Platform) -> Diagnosis:
-    place, prefix = _place("jobs.store", jobs.store, platform), parse_s3(jobs.store.uri).prefix
+    place, prefix = platform.named_place("jobs.store", jobs.store), parse_s3(jobs.store.uri).prefix
     try:
         rules = lifecycle_rules(place)
     except LlmopsError as error:
@@ -159,14 +158,10 @@ def _bucket_or_folder(name: str, field: str, bucket: Bucket | None, platform: Pl
 
 
 def _bucket(name: str, field: str, bucket: Bucket, platform: Platform) -> Examined:
-    tried = try_bucket(_place(field, bucket, platform))
+    tried = try_bucket(platform.named_place(field, bucket))
     yield judge_refusals(name, bucket.uri, tried.refused)
     if tried.skew_seconds is not None:
         yield judge_clock(f"clock against {name}", tried.skew_seconds)
-
-
-def _place(field: str, bucket: Bucket, platform: Platform) -> NamedPlace:
-    return NamedPlace(f"config/{platform.settings.name}.yaml", field, bucket.uri, bucket.endpoint, bucket.region)
 
 
 def _ledger(platform: Platform) -> Examined:
