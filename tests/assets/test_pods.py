@@ -23,7 +23,7 @@ from resources.dataset_commit import EMAIL
 from resources.home import Home, home_from
 from resources.signatures import SshSignatures
 from resources.wiring import build_platform
-from tests.fakes.arriving import arriving_at
+from tests.fakes.arriving import Arriving, arriving_at
 from tests.fakes.git_with_data import made_repository
 from tests.fakes.pods import SIGNERS, PodWorld, pod_world
 from tests.fakes.ticking import Ticking
@@ -192,11 +192,16 @@ def test_the_code_location_did_not_end_or_a_run_did() -> None:
     assert ends == {"grpc": 7, "execute_run": 0}
 
 
-def test_rows_that_arrived_ended_with_the_pod_that_took_them(
-    world: PodWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def arriving(world: PodWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arriving:
+    """Each look and each run is in a pod of its own."""
     monkeypatch.setattr("llmops_assets.resource._built", lambda home, ruled_by: world.doors())
-    arriving = arriving_at(world, tmp_path / "place", monkeypatch)
+    return arriving_at(world, tmp_path / "place", monkeypatch)
+
+
+def test_rows_that_arrived_ended_with_the_pod_that_took_them(
+    world: PodWorld, arriving: Arriving, tmp_path: Path
+) -> None:
     arriving.watch()
     arriving.put("a.jsonl", ("What is new?", "this"))
     assert arriving.taken().success
@@ -214,11 +219,7 @@ def test_rows_that_arrived_ended_with_the_pod_that_took_them(
     assert arriving.run(request).success and len(arriving.branches()) == 2
 
 
-def test_rows_were_merged_into_the_clone_of_a_pod(
-    world: PodWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("llmops_assets.resource._built", lambda home, ruled_by: world.doors())
-    arriving = arriving_at(world, tmp_path / "place", monkeypatch)
+def test_rows_were_merged_into_the_clone_of_a_pod(world: PodWorld, arriving: Arriving) -> None:
     arriving.watch(merge="automatic")
     world.repository.git("checkout", "--quiet", "--detach")  # Git moves no branch under its owner
     before = world.repository.git("rev-parse", "main")
@@ -232,11 +233,7 @@ def test_rows_were_merged_into_the_clone_of_a_pod(
     assert world.doors().source.head("main") == after
 
 
-def test_an_origin_that_refuses_a_push_was_taken_for_an_outage_or_a_merge(
-    world: PodWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("llmops_assets.resource._built", lambda home, ruled_by: world.doors())
-    arriving = arriving_at(world, tmp_path / "place", monkeypatch)
+def test_an_origin_that_refuses_a_push_was_taken_for_an_outage_or_a_merge(arriving: Arriving) -> None:
     arriving.watch(merge="automatic")
     arriving.put("a.jsonl", ("What is new?", "this"))  # main is checked out there
     assert arriving.taken().success
