@@ -7,6 +7,7 @@ from pathlib import Path
 from dagster import ConfigurableResource
 from pydantic import Field
 
+from llmops_core.errors import InputError
 from llmops_core.outage import Reach
 from resources.home import DEFAULT_PORT_BASE, Home, home_from
 from resources.ruling_files import Followed, ruling_files
@@ -26,7 +27,12 @@ class PlatformResource(ConfigurableResource):
 
     def open(self) -> Platform:
         home = self._home()
-        return _built(home, ruling_files(home).state(f"config/{home.environment}.yaml"))
+        ruling = ruling_files(home)
+        try:
+            self.refuse_broken_settings()
+        except InputError:  # earlier ones rule, and which those are differs with the commit
+            return _built(home, ruling.head())
+        return _built(home, ruling.state(f"config/{home.environment}.yaml"))
 
     def refuse_broken_settings(self) -> None:
         """Raises InputError where the newest settings cannot rule, so that earlier ones do."""

@@ -9,10 +9,11 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from llmops_core.errors import TransientError
+from llmops_core.errors import InputError, TransientError
 from llmops_core.repositories import WatchedRepository
 from resources.home import Home
 from resources.mirror import Mirror
@@ -24,6 +25,16 @@ PAUSE_SECONDS = 5.0
 LONGEST_HISTORY = 200  # commits
 
 log = logging.getLogger("llmops.repository")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A file as a commit left it, or that it left none: `content` is None then, and `lacks` says what is there instead.
+    `revision` is empty for a checkout."""
+
+    revision: str
+    content: bytes | None
+    lacks: str = ""
 
 
 class RulingFiles(ABC):
@@ -42,8 +53,9 @@ class RulingFiles(ABC):
         last look must not count."""
 
     @abstractmethod
-    def versions(self, path: str) -> Iterator[bytes]:
-        """The file as it is known here, then as it was before, if that is known: newest first."""
+    def versions(self, path: str) -> Iterator[Version]:
+        """The file as it is known here, then as it was before, if that is known: newest first. A commit that took it
+        away made a version without content; a file that never was has no version."""
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
@@ -52,6 +64,10 @@ class RulingFiles(ABC):
     @abstractmethod
     def state(self, path: str) -> str:
         """Differs where `read` does; empty where people work, who start the platform again when they change a file."""
+
+    @abstractmethod
+    def head(self) -> str:
+        """The newest commit that is known here; empty where people work."""
 
 
 class CheckedOut(RulingFiles):
@@ -66,14 +82,17 @@ class CheckedOut(RulingFiles):
     def read_now(self, path: str) -> bytes | None:
         return self.read(path)
 
-    def versions(self, path: str) -> Iterator[bytes]:
+    def versions(self, path: str) -> Iterator[Version]:
         content = self.read(path)
-        yield from () if content is None else (content,)
+        yield from () if content is None else (Version("", content),)
 
     def names(self, folder: str) -> list[str]:
         return sorted(each.name for each in (self._repository / folder).glob("*") if each.is_file())
 
     def state(self, path: str) -> str:
+        return ""
+
+    def head(self) -> str:
         return ""
 
 
@@ -93,16 +112,45 @@ class Followed(RulingFiles):
         self.mirror.younger_than(FETCH_SECONDS, FETCH_SECONDS)
         return self.read(path)
 
-    def versions(self, path: str) -> Iterator[bytes]:
-        revision, known = self._head(), ""
+    def versions(self, path: str) -> Iterator[Version]:
+        gone: Version | None = None
+        for version in self._changes(path):
+            if version.content is None:
+                gone = gone or version
+                continue
+            if gone is not None:
+                yield gone
+            gone = None
+            yield version
+
+    def _changes(self, path: str) -> Iterator[Version]:
+        """What each commit made of the file that changed it, on the way that the branch went (by first parents), and
+        what it was where that way ends."""
+        revision = self._head()
+        blob = self._source.tree_id(revision, path)
         for _ in range(LONGEST_HISTORY):
-            blob = self._source.tree_id(revision, path) or ""
-            if blob != known and (content := self._source.read(revision, path)) is not None:
-                yield content
-            known, parents = blob, self._source.commit(revision).parents
-            if not parents:
-                return
-            revision = parents[0]
+            parent = self._parent(revision)
+            if parent is None:
+                break
+            before = self._source.tree_id(parent, path)
+            if before != blob:
+                yield self._version(revision, path)
+            revision, blob = parent, before
+        yield self._version(revision, path)
+
+    def _parent(self, revision: str) -> str | None:
+        parents = self._source.commit(revision).parents
+        try:
+            return self._source.resolve(parents[0]) if parents else None
+        except InputError:  # the origin is a shallow clone, which ends here
+            return None
+
+    def _version(self, revision: str, path: str) -> Version:
+        try:
+            content = self._source.read(revision, path)
+        except InputError as error:
+            return Version(revision, None, error.problems[0].found)
+        return Version(revision, content, "nothing" if content is None else "")
 
     def names(self, folder: str) -> list[str]:
         paths = self._source.files(self._head(), folder)
@@ -110,6 +158,9 @@ class Followed(RulingFiles):
 
     def state(self, path: str) -> str:
         return self._source.tree_id(self._head(), path) or ""
+
+    def head(self) -> str:
+        return self._head()
 
     def _head(self) -> str:
         until = time.monotonic() + PATIENCE_SECONDS

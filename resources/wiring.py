@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 from llmops_core.arrival_settings import WatchedPlace
 from llmops_core.cursor import rules_with
-from llmops_core.errors import EnvironmentLacks, InputError, Problem
+from llmops_core.errors import EnvironmentLacks, InputError
 from llmops_core.fingerprint import digest_of
 from llmops_core.job_settings import ClusterJobsPlace, LocalJobsPlace
 from llmops_core.outage import Reach, read_reach
 from llmops_core.platform_settings import Bucket
-from llmops_core.pods import unfit_for_pods
 from llmops_core.repositories import WatchedRepository
 from llmops_core.serving_manifest import WeightStore
 from llmops_core.serving_settings import LocalServingPlace
-from llmops_core.settings import Settings, load_settings
+from llmops_core.settings import Settings
 from llmops_core.touched import data_paths, is_model_yaml
 from resources.arrivals import Place, place_of
 from resources.artifact_store import ArtifactStore, FolderArtifacts
@@ -39,6 +38,7 @@ from resources.prometheus_metrics import PrometheusMetrics
 from resources.publishing import publish_json, read_json
 from resources.recipe_code import RecipeCode
 from resources.ruling_files import Followed, RulingFiles, ruling_files
+from resources.ruling_settings import ruling_settings
 from resources.s3_artifacts import S3Artifacts
 from resources.secret_values import secret_value
 from resources.serving import LocalServing, ServingEngine
@@ -273,30 +273,6 @@ class Platform:
 
 
 def build_platform(home: Home, newest_only: bool = False) -> Platform:
-    """The platform that `home` names, ruled by its file in config/. Where the repository is followed, a commit that
-    breaks that file changes nothing (unless `newest_only`): the version before it rules on, and the repository sensor
-    says so.
-
-    Raises InputError for settings that cannot rule there, TransientError where their repository cannot be cloned.
-    """
-    ruling, path = ruling_files(home), f"config/{home.environment}.yaml"
-    known = [Path(name).stem for name in ruling.names("config") if name.endswith(".yaml")]
-    first: InputError | None = None
-    for content in ruling.versions(path) if "/" not in home.environment else ():
-        try:
-            return Platform(home, _fit_settings(home, content, path))
-        except InputError as error:
-            first = first or error
-            if newest_only:
-                break
-    if first is not None:
-        raise first
-    expected, message = f"one of: {', '.join(known) or 'none'}", f"{path} does not exist in {ruling.place}"
-    raise InputError(Problem("environment", "LLMOPS_ENVIRONMENT", home.environment, expected, message))
-
-
-def _fit_settings(home: Home, content: bytes, path: str) -> Settings:
-    settings = load_settings(content, path)
-    if home.origin is not None and (unfit := unfit_for_pods(settings, home.origin.branch or "", path)):
-        raise InputError(*unfit)
-    return settings
+    """The platform that `home` names, with the settings that rule there (resources/ruling_settings.py, which says what
+    is raised)."""
+    return Platform(home, ruling_settings(home, newest_only))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,7 +79,7 @@ def test_broken_settings_stopped_all_sensors_or_could_not_be_mended(world: PodWo
     good = (world.repository.path / SETTINGS).read_text()
     world.repository.commit({SETTINGS: "name: local\n"}, "broken")
     world.repository.commit({SETTINGS: good.replace("strategy: canary", "strategy: luck")}, "broken too")
-    with pytest.raises(InputError, match="strategy"):
+    with pytest.raises(InputError, match=rf"config/local.yaml in commit {world.repository.head[:12]}: strategy"):
         ticking.evaluate()
     assert build_platform(world.pod()).settings == world.opened(world.home).settings  # those from before rule on
     with pytest.raises(InputError, match="strategy"):
@@ -86,6 +87,61 @@ def test_broken_settings_stopped_all_sensors_or_could_not_be_mended(world: PodWo
     world.repository.commit({SETTINGS: good}, "mended")
     world.repository.commit_model("training", seed=3)
     assert [one.tags[REVISION_TAG] for one in ticking.tick()] == [world.repository.head]
+
+
+def removed(world: PodWorld) -> None:
+    world.repository.git("rm", "--quiet", SETTINGS)
+
+
+def made_a_link(world: PodWorld) -> None:
+    file = world.repository.path / SETTINGS
+    file.unlink()
+    file.symlink_to("/etc/passwd")
+    world.repository.git("add", "--all")
+
+
+def made_a_folder(world: PodWorld) -> None:
+    removed(world)
+    file = world.repository.path / SETTINGS / "local.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("name: local\n")
+    world.repository.git("add", "--all")
+
+
+@pytest.mark.parametrize("broken", [removed, made_a_link, made_a_folder])
+def test_a_commit_that_took_the_settings_away_refused_each_model_or_stopped_all(
+    world: PodWorld, ticking: Ticking, broken: Callable[[PodWorld], None]
+) -> None:
+    ticking.tick()
+    good = world.opened(world.home).settings
+    broken(world)
+    world.repository.git("commit", "--quiet", "--message", "tidy up")
+    culprit = world.repository.head[:12]
+    world.repository.commit_model("training", seed=2)
+    with pytest.raises(InputError) as refused:
+        ticking.evaluate()
+    (problem,) = refused.value.problems
+    assert problem.file == f"{SETTINGS} in commit {culprit}" and problem.expected == "the settings of local"
+    assert f"git show {culprit}^:{SETTINGS} > {SETTINGS}" in problem.message and problem.found
+    assert not [fact for fact in world.doors().ledger.facts() if fact.kind == "refused"]
+    for home in (world.home, world.pod()):  # that of the code location, and a new one
+        assert build_platform(home).settings == good
+
+
+def test_settings_that_ruled_two_breaks_ago_ruled_again(tmp_path: Path) -> None:
+    """The file is away twice, and between that it was another: a break is not known by what it left."""
+    world = pod_world(tmp_path, made_repository(tmp_path / "repository"))
+    resource, ruled = world.resource(), list[float | None]()
+    for limit in (5.0, 6.0):
+        changed(world, budget={"per_month": limit})
+        kept = (world.repository.path / SETTINGS).read_text()
+        removed(world)
+        world.repository.git("commit", "--quiet", "--message", "away")
+        resource.fetch(15)
+        budget = resource.open().settings.budget
+        ruled.append(budget.per_month if budget else None)
+        world.repository.commit({SETTINGS: kept}, "back")
+    assert ruled == [5.0, 6.0]
 
 
 def test_a_worker_that_begins_again_in_an_outage_ended_at_once(
