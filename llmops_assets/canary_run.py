@@ -35,6 +35,7 @@ ENDED = {Action.PROMOTE: "passed", Action.ROLL_BACK: "failed"}
 def run_canary(step: Step) -> Fact:
     """Runs the canary to its end; the fact's verdict is passed, or failed with the reason."""
     step.evidence()
+    step.refuse_before_dependencies()
     platform, model = step.platform, step.release.model
     candidate = deploy(step, "production")
     if (proven := _proof_of_serving(step, candidate)) is not None:
@@ -237,10 +238,11 @@ def _deployments(candidate: Deployment, baseline: Deployment | None) -> list[Dep
 
 
 def _begun(step: Step, candidate: Deployment) -> OpenCanary | None:
-    """This candidate's canary if it has begun and not ended."""
+    """This candidate's canary if it has begun and not been judged to its end."""
     canary = open_canary(step.platform.ledger.facts(step.release.model))
-    ours = canary is not None and (canary.start.fingerprint, canary.candidate) == (step.fingerprint, candidate.name)
-    return canary if ours else None
+    if canary is None or canary.has_passed:
+        return None
+    return canary if (canary.start.fingerprint, canary.candidate) == (step.fingerprint, candidate.name) else None
 
 
 def _begin(step: Step, candidate: Deployment, baseline: Deployment | None) -> OpenCanary:

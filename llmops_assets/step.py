@@ -88,6 +88,15 @@ class Step:
             again = f"`llmops release {self.release.model} --revision {self.release.revision[:12]}` asks anew"
             raise GateRefused("order", f"{why}; {again}")
 
+    def refuse_before_dependencies(self) -> None:
+        """A family goes up in order: raises GateRefused, in production's name, unless every model that this one depends
+        on serves there. Asked before a canary too, which would wait for them with a share of production."""
+        for other in self.release.spec.depends_on:
+            switched = latest(self.platform.ledger.facts(other), "switched", subject="production")
+            if switched is None or switched.body.get("deployment") is None:
+                why = f"{other}, on which {self.release.model} depends, is not in production"
+                raise GateRefused("production", why)
+
     @property
     def _generation(self) -> int:
         """Which request of the model this run answers; 0 where nobody asked for it but a person in the UI."""

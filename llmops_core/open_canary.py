@@ -1,28 +1,33 @@
 """A canary that began and has no end: its candidate may have a share of production, whether anybody judges it or not.
 
-A model has one at most, the newest that began: each sets the whole route. It ends with its record (`produced`), with
+A model has one at most, the newest that began: each sets the whole route. It ends with its record if it failed, with
 traffic that a `switched` fact sends elsewhere, with the model's retirement, or with a refusal that says that nothing of
 its share is left (`left_percent` 0). A refusal that leaves more ends nothing: it says that the traffic has to be given
-back as soon as that can be done.
+back as soon as that can be done. One that passed keeps its last share until the switch that promotes it, and is open
+until then: nobody judges it any more.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmops_core.facts import Fact
+from llmops_core.promotion import PASSED
 
 SUBJECT = "canary"
 
 
 @dataclass(frozen=True)
 class OpenCanary:
-    """`over` is why no run may go on with it, empty while one may. `seen_at` is the last sign of it (ISO 8601)."""
+    """`over` is why no run may go on with it, empty while one may. `seen_at` is when it was judged last (ISO 8601).
+    `is_promoting` from when its promotion was about to move all traffic."""
 
     start: Fact
     ticks: tuple[dict[str, Any], ...] = ()
     over: str = ""
     seen_at: str = ""
+    has_passed: bool = False
+    is_promoting: bool = False
 
     @property
     def candidate(self) -> str:
@@ -36,13 +41,16 @@ class OpenCanary:
     def share_percent(self) -> int:
         """The greatest share that the candidate may have now: what was decided last, but for a way back of which
         nobody wrote that it was gone."""
+        if self.is_promoting:
+            return 100
         kept = [tick["weight_percent"] for tick in self.ticks if tick["action"] in ("hold", "step")]
         return kept[-1] if kept else self.start.body.get("share_percent", 100)
 
     @property
     def told(self) -> str:
         last = self.seen_at[:19].replace("T", " ")
-        return f"{self.candidate} has up to {self.share_percent} % of production; last judged at {last} UTC"
+        waits = ", passed and not promoted yet" if self.has_passed else ""
+        return f"{self.candidate} has up to {self.share_percent} % of production; last judged at {last} UTC{waits}"
 
 
 def open_canary(facts: Sequence[Fact]) -> OpenCanary | None:
@@ -58,18 +66,22 @@ def open_canary(facts: Sequence[Fact]) -> OpenCanary | None:
 
 def _after(canary: OpenCanary, fact: Fact) -> OpenCanary | None:
     body, ours = fact.body, fact.subject == SUBJECT and fact.fingerprint == canary.start.fingerprint
+    proven = fact.kind == "produced" and ours
     ended = (
-        (fact.kind == "produced" and ours)
+        (proven and body["verdict"] != PASSED)
         or (fact.kind == "switched" and fact.subject == "production")
         or (fact.kind == "retired" and fact.subject == "production")
         or (fact.kind == "refused" and ours and body.get("left_percent") == 0)
     )
     if ended:
         return None
+    if proven:
+        return replace(canary, has_passed=True, seen_at=fact.at)
     if fact.kind == "ticked" and ours and body["candidate"] == canary.candidate:
-        return OpenCanary(canary.start, (*canary.ticks, body), canary.over, fact.at)
-    why = canary.over or _why_over(canary, fact)
-    return OpenCanary(canary.start, canary.ticks, why, canary.seen_at)
+        return replace(canary, ticks=(*canary.ticks, body), seen_at=fact.at)
+    if fact.kind == "intended" and fact.subject == "production" and body["deployment"] == canary.candidate:
+        return replace(canary, is_promoting=True)
+    return replace(canary, over=canary.over or _why_over(canary, fact))
 
 
 def _why_over(canary: OpenCanary, fact: Fact) -> str:

@@ -53,13 +53,14 @@ def current(facts: Sequence[Fact], fingerprints: Mapping[str, str]) -> dict[str,
     """{stage: the newest fact} of all stages that exist for these fingerprints and rest on current digests.
 
     A stage whose inputs were made anew since (the same fingerprint, other bytes) is left out: it proves nothing about
-    the new bytes. A canary whose deployment was rolled back since is left out too: users were harmed after all.
+    the new bytes. A canary whose deployment was rolled back since is left out too, for users were harmed after all, and
+    so is one whose traffic was given back before it was promoted: it would get all traffic at once.
     """
     newest: dict[tuple[str, str], Fact] = {}
     for fact in facts:
         if fact.kind == "produced":
             newest[fact.subject, fact.fingerprint] = fact
-        elif fact.kind == "switched" and (left := fact.body.get("rolled_back")):
+        elif left := _given_up(fact):
             newest = {key: made for key, made in newest.items() if not _proves(made, left)}
     result: dict[str, Fact] = {}
     for stage in STAGES:
@@ -69,6 +70,14 @@ def current(facts: Sequence[Fact], fingerprints: Mapping[str, str]) -> dict[str,
         ):
             result[stage] = fact
     return result
+
+
+def _given_up(fact: Fact) -> str:
+    """The deployment from which all production traffic was taken back; empty where none was."""
+    if fact.kind == "switched":
+        return fact.body.get("rolled_back") or ""
+    ended = fact.kind == "refused" and fact.subject == "canary" and fact.body.get("left_percent") == 0
+    return fact.body["candidate"] if ended else ""
 
 
 def _proves(fact: Fact, deployment: str) -> bool:

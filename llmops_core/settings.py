@@ -89,7 +89,7 @@ class Canary(Strict, CanaryPolicy):
     min_requests_per_step: int = Field(ge=1, le=10_000_000, description="Requests that a good end of a step needs.")
     max_seconds_per_step: float = Field(gt=0, description="A step without a verdict ends here, badly.")
     latency_limit_seconds: float = Field(gt=0, description="A slower answer counts as slow.")
-    tick_seconds: float = Field(gt=0, description="Pause between two looks at the metrics.")
+    tick_seconds: float = Field(gt=0, le=300, description="Pause between two looks at the metrics, at most 300.")
     synthetic_requests_per_second: float = Field(ge=0, description="Our own, labelled traffic; 0 for none.")
 
 

@@ -10,7 +10,7 @@ from llmops_assets.operations.endpoint import ask
 from llmops_assets.partitions import models
 from llmops_assets.resource import PlatformResource
 from llmops_assets.step import ONCE_MORE, Step, stage
-from llmops_core.errors import GateRefused, IntegrityError
+from llmops_core.errors import IntegrityError
 from llmops_core.facts import Fact
 from llmops_core.fingerprint import digest_of
 from llmops_core.made_of import kept
@@ -48,7 +48,7 @@ def _promoted(step: Step) -> Fact:
     platform, release = step.platform, step.release
     version = evidence["registered_version"].body
     platform.registry.verify(int(version["version"]), VersionFacts.model_validate(version["facts"]))
-    _refuse_unready_dependencies(step)
+    step.refuse_before_dependencies()
     before_now = serving_now(platform, release.model, "production")
     deployment = deploy(step, "production")
     if deployment.name != evidence["canary"].body["deployment"]:
@@ -64,7 +64,7 @@ def _promoted(step: Step) -> Fact:
         fingerprint=step.fingerprint,
         body={**body, "previous": previous},
     )
-    route(platform, "production", [(deployment, 100)], step.refuse_if_retired)
+    route(platform, "production", [(deployment, 100)], lambda: _refuse_without_proof(step))
     answer = ask(public_url(platform, release.model, "production"), "Are you there?")
     if (answer.version, answer.weights_digest) != (deployment.version, deployment.weights_digest):
         raise IntegrityError(f"the gateway answers with version {answer.version}, not with {deployment.version}")
@@ -77,8 +77,7 @@ def _promoted(step: Step) -> Fact:
     return fact
 
 
-def _refuse_unready_dependencies(step: Step) -> None:
-    """A family goes up in order: every model this one depends on must serve in production first."""
-    for other in step.release.spec.depends_on:
-        if serving_now(step.platform, other, "production") is None:
-            raise GateRefused("production", f"{other}, on which {step.release.model} depends, is not in production")
+def _refuse_without_proof(step: Step) -> None:
+    """Somebody may have ended the model, or given a canary's traffic back, since this stage began."""
+    step.refuse_if_retired()
+    step.evidence()

@@ -4,6 +4,9 @@ A worker that is killed leaves its candidate a share of production which nobody 
 on from the last tick. It is asked for a few times, after longer and longer pauses, because what killed the first one
 may kill the next; then the traffic goes back. So it does at once where no run may go on: the release was refused,
 cancelled, superseded, or a person ended it.
+
+One that passed is judged by nobody until it is promoted. A run that died is followed by another; who materialized the
+canary alone has QUIET_SECONDS to promote it. A run that waits or hangs keeps no traffic for longer either.
 """
 
 from collections.abc import Sequence
@@ -23,7 +26,7 @@ from resources.wiring import Platform
 
 RUNS = 3
 FIRST_PAUSE_SECONDS = 60.0  # a cluster starts a run anew whose worker died within this time
-QUIET_SECONDS = 600.0  # a run of another commit may drive the same canary; then it ticks
+QUIET_SECONDS = 600.0  # nobody keeps a share for longer without a tick; settings ask for one every 300 s at least
 CANARY_TAG = "llmops/canary"  # of a run that goes on with one: the digest of the fact that began it
 OTHERS = {job.name for job in (audit, take_arrivals)}
 ENDED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
@@ -52,14 +55,15 @@ def step_of(canary: OpenCanary, facts: Sequence[Fact], instance: DagsterInstance
     """None while a run drives it, or another one is not due yet."""
     ours = RunsFilter(tags={PARTITION_TAG: canary.start.model})
     runs = [one for one in instance.get_run_records(ours, limit=50) if one.dagster_run.job_name not in OTHERS]
-    quiet_seconds = now - datetime.fromisoformat(canary.seen_at).timestamp()
     going = [one for one in runs if one.dagster_run.status not in ENDED]
-    if any(one.dagster_run.tags.get(REVISION_TAG) in (None, canary.revision) for one in going):
-        return None
+    driving = [one for one in going if one.dagster_run.tags.get(REVISION_TAG) in (None, canary.revision)]
+    quiet_seconds = _quiet_seconds(canary, driving, now)
     if going and quiet_seconds < QUIET_SECONDS:
         return None
-    if over := _why_over(canary, facts, runs, bool(going)):
+    if over := _why_over(canary, facts, runs, going, driving, quiet_seconds):
         return Step(canary, over=over)
+    if canary.has_passed and runs and runs[0].dagster_run.status is DagsterRunStatus.SUCCESS:
+        return None
     tries = sum(one.dagster_run.tags.get(CANARY_TAG) == canary.start.digest for one in runs)
     ended_seconds = min((now - one.update_timestamp.timestamp() for one in runs), default=quiet_seconds)
     if min(quiet_seconds, ended_seconds) < FIRST_PAUSE_SECONDS * 2**tries:
@@ -76,7 +80,7 @@ def end_canary(platform: Platform, step: Step) -> str:
     baseline = baseline_of(platform, model, canary.candidate)
     told = give_back(platform, model, baseline, lambda: refuse_unless_open(platform, canary.start))
     to = baseline.name if baseline is not None else "nobody"
-    reason = "; ".join([f"no run drove it any more, and all traffic went back to {to}: {step.over}", *told])
+    reason = "; ".join([f"all traffic went back to {to}: {step.over}", *told])
     tell(platform, canary, 0, reason, canary.revision)
     try:
         platform.serving.retire(canary.candidate)
@@ -85,13 +89,32 @@ def end_canary(platform: Platform, step: Step) -> str:
     return reason
 
 
-def _why_over(canary: OpenCanary, facts: Sequence[Fact], runs: Sequence[RunRecord], others_go: bool) -> str:
+def _quiet_seconds(canary: OpenCanary, driving: Sequence[RunRecord], now: float) -> float:
+    """For how long nobody has judged it. A run that was asked for to go on with it has as long again, but for one that
+    passed: nothing is judged any more."""
+    asked = [] if canary.has_passed else [one.create_timestamp.timestamp() for one in driving]
+    return now - max([datetime.fromisoformat(canary.seen_at).timestamp(), *asked])
+
+
+def _why_over(
+    canary: OpenCanary,
+    facts: Sequence[Fact],
+    runs: Sequence[RunRecord],
+    going: Sequence[RunRecord],
+    driving: Sequence[RunRecord],
+    quiet_seconds: float,
+) -> str:
+    """Of one that no run may drive on from here, though one may go on and begin it anew; empty for any other."""
     if canary.over:
         return canary.over
-    if others_go or _is_superseded(canary, facts):
+    if (going and not driving) or _is_superseded(canary, facts):
         return "a newer release was asked for"
     if runs and runs[0].dagster_run.status is DagsterRunStatus.CANCELED:
         return "its run was cancelled"
+    if canary.has_passed and quiet_seconds >= QUIET_SECONDS:
+        return f"it passed, and was not promoted within {QUIET_SECONDS / 60:.0f} minutes"
+    if driving:
+        return f"nobody judged it for {QUIET_SECONDS / 60:.0f} minutes"
     return "" if canary.revision else "it was begun by an older version of the platform"
 
 

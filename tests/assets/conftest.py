@@ -1,7 +1,9 @@
 """Three moments of one tiny model: nothing done yet, version 1 in production, and version 2 approved behind it."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,3 +67,11 @@ def candidate(moments: dict[str, Snapshot], monkeypatch: pytest.MonkeyPatch) -> 
 def tested(moments: dict[str, Snapshot], monkeypatch: pytest.MonkeyPatch) -> World:
     """Version 2 is staged and tested, and waits for the signature of a person (tests/fakes/people.py)."""
     return _restored(moments, "tested", monkeypatch)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Of the sensor of canaries: it is `ahead` seconds ahead."""
+    shifted = SimpleNamespace(ahead=0.0, time=lambda: time.time() + shifted.ahead)
+    monkeypatch.setattr("llmops_assets.sensors.canaries.time", shifted)
+    return shifted

@@ -1,7 +1,6 @@
 """A canary whose doors or whose run go away in the middle: its candidate kept a share that nobody judged."""
 
 import itertools
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -25,11 +24,6 @@ from tests.fakes.traffic import FakeMetrics
 
 FIRST, SECOND = "tiny-production-v1", "tiny-production-v2"
 FOR_EVER = 10**9
-
-
-def _shares(world: World) -> dict[str, int]:
-    route = world.gateway.current().route("tiny", "production")
-    return {s.deployment.name.rpartition("-")[0]: s.weight_percent for s in route.shares} if route else {}
 
 
 def _open(world: World) -> OpenCanary | None:
@@ -74,12 +68,12 @@ def test_a_gateway_that_stays_away_left_the_candidate_its_share(
     with monkeypatch.context() as patch:
         patch.setattr(candidate.gateway, "revise", _failing(candidate.gateway.revise, AWAY, 2))
         assert not candidate.materialize("canary").success
-        assert _shares(candidate) == {FIRST: 50, SECOND: 50}
+        assert candidate.shares() == {FIRST: 50, SECOND: 50}
         assert candidate.reasons("canary")[-1].endswith("canary left at 50 %: the API server does not answer")
         assert overview(candidate.doors())[0].canary.startswith(SECOND)
         ticking = Ticking(candidate, sensor=canaries)
         assert ticking.tick() == [] and "could not be given back" in ticking.said
-    assert ticking.tick() == [] and _shares(candidate) == {FIRST: 100}
+    assert ticking.tick() == [] and candidate.shares() == {FIRST: 100}
     (status,) = overview(candidate.doors())
     assert status.canary == "" and "all traffic went back to tiny-production-v1" in status.blocked[0].reason
     assert not any(one.name.startswith(SECOND) for one in candidate.serving.running())
@@ -89,7 +83,7 @@ def test_metrics_that_refuse_us_left_the_candidate_its_share(candidate: World, m
     lacks = EnvironmentLacks("Prometheus answers 401")
     monkeypatch.setattr(FakeMetrics, "counts", _failing(FakeMetrics.counts, lacks, 3))
     assert not candidate.materialize("canary").success
-    assert _shares(candidate) == {FIRST: 100} and _open(candidate) is None
+    assert candidate.shares() == {FIRST: 100} and _open(candidate) is None
     assert candidate.reasons("canary")[-1] == "Prometheus answers 401; the traffic was given back"
 
 
@@ -107,7 +101,7 @@ def test_a_ledger_that_takes_no_tick_left_the_candidate_its_share(
     monkeypatch.setattr(SqlLedger, "append", full)
     fact = run_canary(candidate.step("canary"))
     assert fact.body["verdict"] == "failed" and "not enough evidence" in fact.body["reason"]
-    assert _shares(candidate) == {FIRST: 100}
+    assert candidate.shares() == {FIRST: 100}
 
 
 def test_a_ledger_that_is_away_kept_harm_from_being_ended(candidate: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +112,7 @@ def test_a_ledger_that_is_away_kept_harm_from_being_ended(candidate: World, monk
         patch.setattr(canary_run, "advance", _then(canary_run.advance, lambda: _cut_off(patch, away)))
         with pytest.raises(TransientError):
             run_canary(step)
-    assert _shares(candidate) == {FIRST: 100} and _open(candidate) is not None  # nobody could write that it ended
+    assert candidate.shares() == {FIRST: 100} and _open(candidate) is not None  # nobody could write that it ended
 
 
 def _then(real: Callable[..., Any], do: Callable[[], None]) -> Callable[..., Any]:
@@ -141,7 +135,7 @@ def test_a_cancelled_canary_left_the_candidate_its_share(
     monkeypatch.setattr(canary_run, "advance", _failing(canary_run.advance, error, 2))
     with pytest.raises(type(error)):
         run_canary(candidate.step("canary"))
-    assert _shares(candidate) == {FIRST: 100} and _open(candidate) is None
+    assert candidate.shares() == {FIRST: 100} and _open(candidate) is None
     assert candidate.reasons("canary")[-1].endswith("the traffic was given back")
 
 
@@ -156,16 +150,8 @@ def killed(candidate: World, monkeypatch: pytest.MonkeyPatch) -> World:
         patch.setattr(canary_run, "advance", _failing(canary_run.advance, _Killed(), 3))
         patch.setattr(canary_run, "_give_up", lambda *_: None)
         assert not candidate.materialize("canary", tags={REVISION_TAG: candidate.repository.head}).success
-    assert _shares(candidate) == {FIRST: 50, SECOND: 50} and _open(candidate) is not None
+    assert candidate.shares() == {FIRST: 50, SECOND: 50} and _open(candidate) is not None
     return candidate
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The sensor's clock is `ahead` seconds ahead."""
-    shifted = SimpleNamespace(ahead=0.0, time=lambda: time.time() + shifted.ahead)
-    monkeypatch.setattr("llmops_assets.sensors.canaries.time", shifted)
-    return shifted
 
 
 def test_a_canary_whose_worker_was_killed_was_finished_by_nobody(killed: World, clock: SimpleNamespace) -> None:
@@ -177,7 +163,7 @@ def test_a_canary_whose_worker_was_killed_was_finished_by_nobody(killed: World, 
     before = _open(killed)
     assert ticking.tick() == []  # its run waits in the queue
     assert killed.materialize("canary", "production", tags=dict(request.tags)).success
-    assert _shares(killed) == {SECOND: 100} and _open(killed) is None
+    assert killed.shares() == {SECOND: 100} and _open(killed) is None
     ticks = [fact.body for fact in killed.doors().ledger.facts("tiny") if fact.kind == "ticked"]
     assert before is not None and len(before.ticks) == 2 and len(ticks) > 2
     assert {tick["state"]["began_seconds"] for tick in ticks[-3:]} == {before.ticks[0]["state"]["began_seconds"]}
@@ -194,15 +180,29 @@ def test_runs_that_die_again_and_again_were_started_for_ever(killed: World, cloc
         killed.instance.report_run_failed(run, message="its worker died")
     clock.ahead = 500
     assert ticking.tick() == [] and len(ticking.launched) == 3
-    assert _shares(killed) == {FIRST: 100} and _open(killed) is None
+    assert killed.shares() == {FIRST: 100} and _open(killed) is None
     assert "3 more runs died before they could end it" in killed.reasons("canary")[-1]
     assert ticking.tick() == [] and len(killed.reasons("canary")) == 1
+
+
+def test_a_run_that_waits_in_the_queue_kept_the_share_for_as_long(killed: World, clock: SimpleNamespace) -> None:
+    ticking = Ticking(killed, sensor=canaries)
+    clock.ahead = 70
+    assert len(ticking.tick()) == 1
+    clock.ahead = 590
+    assert ticking.tick() == [] and killed.shares() == {FIRST: 50, SECOND: 50}
+    clock.ahead = 610
+    assert ticking.tick() == [] and killed.shares() == {FIRST: 100}
+    assert killed.reasons("canary")[-1].endswith("nobody judged it for 10 minutes")
+    assert killed.materialize("canary", "production").success and killed.shares() == {
+        SECOND: 100
+    }  # when its turn comes
 
 
 def test_a_release_that_a_gate_refuses_meanwhile_left_its_canary_open(killed: World) -> None:
     body = {"reason": "the approval was withdrawn", "revision": killed.repository.head, "run_id": "second"}
     killed.doors().ledger.append("refused", model="tiny", subject="approval", body=body)
-    assert Ticking(killed, sensor=canaries).tick() == [] and _shares(killed) == {FIRST: 100}
+    assert Ticking(killed, sensor=canaries).tick() == [] and killed.shares() == {FIRST: 100}
     assert "the approval was withdrawn" in killed.reasons("canary")[-1]
 
 
@@ -210,11 +210,11 @@ def test_a_canary_that_a_newer_release_supersedes_was_gone_on_with(killed: World
     killed.repository.commit_model("training", seed=3)
     (newer,) = Ticking(killed).tick()
     ticking = Ticking(killed, sensor=canaries)
-    assert ticking.tick() == [] and _shares(killed) == {FIRST: 50, SECOND: 50}  # that run may drive the same canary
+    assert ticking.tick() == [] and killed.shares() == {FIRST: 50, SECOND: 50}  # that run may drive the same canary
     (run,) = killed.instance.get_runs(limit=1)
     killed.instance.report_run_failed(run, message="it was refused")
     assert newer.tags[REVISION_TAG] == killed.repository.head
-    assert ticking.tick() == [] and _shares(killed) == {FIRST: 100}
+    assert ticking.tick() == [] and killed.shares() == {FIRST: 100}
     assert "a newer release was asked for" in killed.reasons("canary")[-1]
 
 
@@ -224,7 +224,7 @@ def test_a_release_that_a_person_cancelled_was_started_again(killed: World) -> N
     killed.instance.report_run_canceled(run)
     (run,) = killed.instance.get_runs(limit=1)
     assert run.status is DagsterRunStatus.CANCELED
-    assert Ticking(killed, sensor=canaries).tick() == [] and _shares(killed) == {FIRST: 100}
+    assert Ticking(killed, sensor=canaries).tick() == [] and killed.shares() == {FIRST: 100}
 
 
 def test_the_first_version_s_canary_left_its_route_when_nobody_drove_it(
@@ -234,9 +234,9 @@ def test_the_first_version_s_canary_left_its_route_when_nobody_drove_it(
         patch.setattr(canary_run, "advance", _failing(canary_run.advance, _Killed(), 3))
         patch.setattr(canary_run, "_give_up", lambda *_: None)
         assert not begun.materialize().success
-    assert _shares(begun) == {FIRST: 100}
+    assert begun.shares() == {FIRST: 100}
     done = roll_back(begun.doors(), "tiny", "users complain")
-    assert (done.left_version, done.version) == ("1", "") and _shares(begun) == {}
+    assert (done.left_version, done.version) == ("1", "") and begun.shares() == {}
     with pytest.raises(GateRefused, match="does not serve in production"):
         roll_back(begun.doors(), "tiny", "again")
     (status,) = overview(begun.doors())
@@ -245,14 +245,14 @@ def test_the_first_version_s_canary_left_its_route_when_nobody_drove_it(
 
 def test_a_rollback_in_a_canary_went_one_version_too_far_or_was_refused(killed: World, clock: SimpleNamespace) -> None:
     done = roll_back(killed.doors(), "tiny", "users complain")
-    assert (done.left_version, done.version) == ("2", "1") and _shares(killed) == {FIRST: 100}
+    assert (done.left_version, done.version) == ("2", "1") and killed.shares() == {FIRST: 100}
     (status,) = overview(killed.doors())
     assert status.canary == "" and status.blocked[-1].reason.endswith("users complain")
     clock.ahead = 3600
     assert Ticking(killed, sensor=canaries).tick() == []  # a person ended it
     assert killed.materialize("canary", "production").success  # a release again has a canary of its own
     starts = [f for f in killed.doors().ledger.facts("tiny") if f.kind == "intended" and f.subject == "canary"]
-    assert len({fact.body["candidate"] for fact in starts[-2:]}) == 1 and _shares(killed) == {SECOND: 100}
+    assert len({fact.body["candidate"] for fact in starts[-2:]}) == 1 and killed.shares() == {SECOND: 100}
 
 
 def test_a_rollback_that_died_before_its_route_changed_left_the_candidate_its_share(
@@ -262,13 +262,13 @@ def test_a_rollback_that_died_before_its_route_changed_left_the_candidate_its_sh
         patch.setattr(killed.gateway, "revise", _failing(killed.gateway.revise, AWAY, 1))
         with pytest.raises(TransientError):
             roll_back(killed.doors(), "tiny", "users complain")
-    assert Ticking(killed, sensor=canaries).tick() == [] and _shares(killed) == {FIRST: 100}
+    assert Ticking(killed, sensor=canaries).tick() == [] and killed.shares() == {FIRST: 100}
     assert "a person rolled it back: users complain" in killed.reasons("canary")[-1]
 
 
 def test_what_passed_its_canary_and_was_never_promoted_could_not_be_rolled_back(candidate: World) -> None:
     assert candidate.materialize("canary").success
-    assert _shares(candidate) == {FIRST: 50, SECOND: 50}
+    assert candidate.shares() == {FIRST: 50, SECOND: 50}
     done = roll_back(candidate.doors(), "tiny", "users complain")
-    assert (done.left_version, done.version) == ("2", "1") and _shares(candidate) == {FIRST: 100}
+    assert (done.left_version, done.version) == ("2", "1") and candidate.shares() == {FIRST: 100}
     assert not candidate.materialize("production").success  # its proof has ended with it

@@ -93,6 +93,8 @@ def test_a_model_went_up_before_the_one_it_depends_on(released: World) -> None:
     released.repository.commit_model(depends_on=["first"])
     assert not released.materialize().success
     assert released.reasons("production") == ["first, on which tiny depends, is not in production"]
+    route = released.gateway.current().route("tiny", "production")
+    assert route is not None and len(route.shares) == 1  # nor had it a share while it waits
 
 
 def test_dagster_showed_an_asset_without_its_pictures(begun: World) -> None:

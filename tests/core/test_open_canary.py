@@ -72,6 +72,20 @@ def test_a_release_that_cannot_go_on_was_started_again(fact: tuple[str, str, dic
     assert canary is not None and canary.over == told
 
 
+def test_a_canary_that_passed_was_closed_before_its_promotion() -> None:
+    passed = ("produced", "canary", {"verdict": "passed"})
+    canary = open_canary(_facts(BEGUN, _tick("step", 50), _tick("promote", 100), passed))
+    assert canary is not None and canary.has_passed and canary.share_percent == 50 and canary.over == ""
+    assert canary.told.endswith("00:00:04 UTC, passed and not promoted yet")
+    promoting = ("intended", "production", {"deployment": "v2"})
+    refused = ("refused", "production", {"reason": "x", "run_id": "r", "revision": "a"})
+    canary = open_canary(_facts(BEGUN, _tick("step", 50), passed, promoting, refused))
+    assert canary is not None and canary.share_percent == 100 and canary.over == "its release was refused: x"
+    other = ("intended", "production", {"deployment": "v3"})
+    canary = open_canary(_facts(BEGUN, _tick("step", 50), passed, other))
+    assert canary is not None and canary.share_percent == 50
+
+
 def test_a_way_back_that_nobody_wrote_to_be_gone_was_believed() -> None:
     canary = open_canary(_facts(BEGUN, _tick("step", 50), _tick("roll_back", 0)))
     assert canary is not None and canary.share_percent == 50

@@ -56,6 +56,16 @@ def test_a_later_failure_did_not_replace_an_earlier_pass() -> None:
         require("approval", current(history.facts, PRINTS))
 
 
+@pytest.mark.parametrize(("left_percent", "proven"), [(0, False), (50, True)])
+def test_a_canary_whose_traffic_was_given_back_proved_that_it_may_have_all(left_percent: int, proven: bool) -> None:
+    history = History()
+    history.produce_until(PRINTS, "approval")
+    history.produce(PRINTS, "canary", deployment="atlas-qa-v1")
+    history.add("refused", "canary", candidate="atlas-qa-v2", left_percent=0, reason="another one")
+    history.add("refused", "canary", candidate="atlas-qa-v1", left_percent=left_percent, reason="nobody promoted it")
+    assert ("canary" in current(history.facts, PRINTS)) is proven
+
+
 def test_production_counted_as_serving_without_traffic_or_after_a_rollback() -> None:
     history = History()
     history.produce_until(PRINTS, "canary")

@@ -92,6 +92,12 @@ class World:
         where = {"repository": str(self.home.repository), "home": str(self.home.root)}
         return PlatformResource(**where, environment=self.home.environment, origin=self.home.origin_variables)
 
+    def shares(self) -> dict[str, int]:
+        """Of production's traffic in percent, by deployment without its fingerprint."""
+        route = self.gateway.current().route(MODEL, "production")
+        shares = route.shares if route else ()
+        return {share.deployment.name.rpartition("-")[0]: share.weight_percent for share in shares}
+
     def reasons(self, subject: str) -> list[str]:
         """Why this stage was refused, in order."""
         facts = self.doors().ledger.facts(MODEL)
