@@ -111,6 +111,7 @@ class _Stop:
     code: int
     starved: bool
     deleted: bool
+    unseen: bool
     at: str
     words: str
 
@@ -139,6 +140,8 @@ def classify(evidence: Evidence) -> End:
     first = stops[0]
     if first.deleted and not first.starved and blames_a_peer(first.code):
         return End(Outcome.POD_DELETED, f"the pod was deleted ({_deleted_by(evidence)})", words)
+    if first.unseen:
+        return End(Outcome.NODE_LOST, "its node lost the container, as one does that starts again", words)
     return end_by_code(first.code, words, first.starved)
 
 
@@ -219,15 +222,25 @@ def _ended_by_kubelet(pod: Manifest, words: str) -> End | None:
     reason, message = str(status.get("reason", "")), str(status.get("message", ""))
     told = f"{reason}: {message}".strip(": ")
     if reason == "Evicted":
-        # its own limit, not the node's need: the next pod would end the same way
-        own = "exceeds the limit" in message or "exceeds the total limit" in message
-        return End(Outcome.OUT_OF_DISK if own else Outcome.EVICTED, told, words)
+        return End(_evicted(message), told, words)
     if reason in ("NodeLost", "NodeShutdown", "Shutdown", "Terminated"):
         return End(Outcome.NODE_LOST, told, words)
     if reason == "Preempting":
         return End(Outcome.PREEMPTED, told, words)
-    refused = reason.startswith("OutOf") or reason in ("UnexpectedAdmissionError", "NodeAffinity", "NodeName")
-    return End(Outcome.EVICTED, told, words) if refused else None  # by the kubelet, before it ran anything
+    passes = reason.startswith("OutOf") or reason in REFUSALS
+    if passes or message.startswith("Pod was rejected"):  # before it ran anything
+        return End(Outcome.EVICTED if passes else Outcome.UNSCHEDULABLE, told, words)
+    return None
+
+
+# Of a kubelet that has no room, or changed when the pod came: another node may take the next. Others a person mends.
+REFUSALS = ("UnexpectedAdmissionError", "TopologyAffinityError", "InvalidNodeInfo", "NodeAffinity", "NodeName")
+
+
+def _evicted(message: str) -> Outcome:
+    """By its own limit (the kubelet has three sentences for it), which the next pod would meet too, or by its node."""
+    own = ("exceeds the limit", "exceeds the total limit", "exceeded its local ephemeral storage limit")
+    return Outcome.OUT_OF_DISK if any(words in message for words in own) else Outcome.EVICTED
 
 
 def _said_that_counts(evidence: Evidence) -> Mapping[str, Said]:
@@ -247,14 +260,20 @@ def _stops(evidence: Evidence) -> Iterator[_Stop]:
         deleted = pod.get("metadata", {}).get("deletionTimestamp") is not None
         ended: list[Manifest] = [status.get("state", {}).get("terminated") or {} for status in containers_of(pod)]
         if said and not any(ended):
-            yield _Stop(int(said["exit_code"]), starved, deleted, "", words)
+            yield _Stop(int(said["exit_code"]), starved, deleted, False, "", words)
         for each in filter(None, ended):
             killed = starved or each.get("reason") == "OOMKilled"
             told = words or str(each.get("message") or "")
-            yield _Stop(int(each.get("exitCode", 0)), killed, deleted, str(each.get("finishedAt") or ""), told)
+            unseen = (each.get("reason"), each.get("exitCode")) in UNSEEN
+            code = said["exit_code"] if unseen and said else each.get("exitCode", 0)
+            yield _Stop(int(code), killed, deleted, unseen and not said, str(each.get("finishedAt") or ""), told)
     for said in () if evidence.pods else evidence.said.values():
         words = str(said.get("last_words", ""))
-        yield _Stop(int(said["exit_code"]), bool(said.get("out_of_memory")), False, "", words)
+        yield _Stop(int(said["exit_code"]), bool(said.get("out_of_memory")), False, False, "", words)
+
+
+# How kubelet and containerd tell of a container that is gone and whose end they did not see.
+UNSEEN = (("ContainerStatusUnknown", 137), ("Unknown", 255))
 
 
 def _uid(pod: Manifest) -> str:
@@ -267,10 +286,10 @@ def _without_words(evidence: Evidence, failure: Manifest | None, words: str) -> 
         reason, told = str(event.get("reason", "")), f"{event.get('reason')}: {event.get('message', '')}"
         if reason in ("Preempted", "Preempting"):
             return End(Outcome.PREEMPTED, told, words)
-        if reason in ("TaintManagerEviction", "NodeNotReady", "DeletingPod"):
+        if reason in ("TaintManagerEviction", "NodeNotReady", "DeletingPod") and "Cancelling" not in told:
             return End(Outcome.NODE_LOST, told, words)
         if reason == "Evicted":
-            return End(Outcome.EVICTED, told, words)
+            return End(_evicted(str(event.get("message", ""))), told, words)
         if reason == "FailedCreate" and not evidence.pods:
             return End(Outcome.UNSCHEDULABLE, told, words)
     if evidence.job is None:

@@ -40,6 +40,7 @@ def said(code: int, words: str = "", uid: str = "p", **more: Any) -> dict[str, d
     return {uid: {"exit_code": code, "last_words": words, **more}}
 
 
+OWN_LIMIT = 'exceeded its local ephemeral storage limit "100G".'
 BACKOFF = failed("BackoffLimitExceeded")
 ENDS = {
     "a result is there": (Evidence(BACKOFF, [pod(137, "OOMKilled")], has_result=True), Outcome.SUCCEEDED),
@@ -69,6 +70,40 @@ ENDS = {
     "it filled the disk with all": (
         Evidence(BACKOFF, [pod(reason="Evicted", message="Pod ephemeral local storage usage exceeds the total limit")]),
         Outcome.OUT_OF_DISK,
+    ),
+    "it filled the disk of its container": (
+        Evidence(BACKOFF, [pod(reason="Evicted", message=f"Container recipe {OWN_LIMIT}")]),
+        Outcome.OUT_OF_DISK,
+    ),
+    "it filled its disk, and is gone": (
+        Evidence(BACKOFF, events=[{"reason": "Evicted", "message": f"Container recipe {OWN_LIMIT}"}]),
+        Outcome.OUT_OF_DISK,
+    ),
+    "its node started again": (Evidence(BACKOFF, [pod(137, "ContainerStatusUnknown")]), Outcome.NODE_LOST),
+    "its node's runtime started again": (Evidence(BACKOFF, [pod(255, "Unknown")]), Outcome.NODE_LOST),
+    "one of two nodes started again": (
+        Evidence(BACKOFF, [pod(1), pod(255, "Unknown", uid="q", at=1)]),
+        Outcome.NODE_LOST,
+    ),
+    "its node started again when it had ended": (
+        Evidence(BACKOFF, [pod(137, "ContainerStatusUnknown")], said=said(65)),
+        Outcome.FAILED_BY_INPUT,
+    ),
+    "deleted, and its node did not look": (
+        Evidence(BACKOFF, [pod(137, "ContainerStatusUnknown", deleted=True)]),
+        Outcome.POD_DELETED,
+    ),
+    "the GPUs of the node lie apart": (
+        Evidence(BACKOFF, [pod(reason="TopologyAffinityError", message="Pod was rejected: no alignment")]),
+        Outcome.EVICTED,
+    ),
+    "the node never takes such a pod": (
+        Evidence(BACKOFF, [pod(reason="SysctlForbidden", message="Pod was rejected: forbidden sysctl")]),
+        Outcome.UNSCHEDULABLE,
+    ),
+    "gone, a taint had passed": (
+        Evidence(BACKOFF, events=[{"reason": "TaintManagerEviction", "message": "Cancelling deletion of Pod a/b"}]),
+        Outcome.POD_DELETED,
     ),
     "preempted": (Evidence(BACKOFF, [disrupted("PreemptionByScheduler")]), Outcome.PREEMPTED),
     "a taint": (Evidence(BACKOFF, [disrupted("DeletionByTaintManager", deleted=True)]), Outcome.NODE_LOST),
