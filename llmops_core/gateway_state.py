@@ -16,7 +16,9 @@ def judge_gateway(gateway: Manifest, listener: str | None) -> Diagnosis:
     """`listener` is the one that routes attach to; None for all of them."""
     named = f"gateway {gateway['metadata']['name']}"
     if faults := list(_faults(gateway, listener)):
-        return Diagnosis(named, *faults[0])
+        return Diagnosis(
+            named, *min(faults, key=lambda fault: fault[0] is not Health.FAILED)
+        )  # the first failure, if any
     addresses = [str(each.get("value", "")) for each in _every(_status(gateway), "addresses")]
     return Diagnosis(named, Health.OK, f"it is served at {', '.join(addresses) or 'an address that it does not tell'}")
 
@@ -44,11 +46,10 @@ def _faults(gateway: Manifest, listener: str | None) -> Iterator[tuple[Health, s
         mend = f"name one of {', '.join(names)} under serving.gateway.listener"
         yield Health.FAILED, f"it has no listener {listener}", mend
     yield from _unmet(said, ("Accepted", "Programmed"), "it", "see the Gateway's status, and its Service's address")
-    for each in _every(_status(gateway), "listeners"):
-        if listener in (None, each["name"]):
-            mend = "make what it names, such as the Secret with its certificate: docs/kubernetes.md, step 7"
-            wants = ("ResolvedRefs", "Accepted", "Programmed")
-            yield from _unmet(_conditions(each), wants, f"listener {each['name']}", mend)
+    told = {str(each["name"]): _conditions(each) for each in _every(_status(gateway), "listeners")}
+    for name in [name for name in names if listener in (None, name)]:
+        mend = "make what it names, such as the Secret with its certificate: docs/kubernetes.md, step 7"
+        yield from _unmet(told.get(name, {}), ("ResolvedRefs", "Accepted", "Programmed"), f"listener {name}", mend)
     if any(int(each.get("observedGeneration", 0)) < _generation(gateway) for each in said.values()):
         yield Health.UNKNOWN, "its controller has not seen the last change of it", "ask again in a minute"
 
@@ -57,7 +58,9 @@ def _unmet(
     said: Mapping[str, Manifest], wants: Sequence[str], what: str, mend: str
 ) -> Iterator[tuple[Health, str, str]]:
     for kind in wants:
-        if kind in said and said[kind]["status"] != "True":
+        if kind not in said:
+            yield Health.UNKNOWN, f"nobody says whether {what} is {kind}", "see whether its controller runs"
+        elif said[kind]["status"] != "True":
             health = Health.FAILED if said[kind]["status"] == "False" else Health.UNKNOWN
             yield health, f"{what} is not {kind}: {_why(said[kind])}", mend
 

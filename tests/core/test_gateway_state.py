@@ -56,6 +56,29 @@ def test_a_gateway_without_an_address_was_called_served() -> None:
     assert found.verdict is Health.FAILED and "AddressNotAssigned" in found.found
 
 
+@pytest.mark.parametrize("kind", ["Accepted", "Programmed", "ResolvedRefs"])
+@pytest.mark.parametrize("where", ["gateway", "listener", "all of the listener"])
+def test_what_nobody_said_of_a_gateway_was_taken_for_good(kind: str, where: str) -> None:
+    silent = gateway()
+    status = silent["status"]
+    place = status if where == "gateway" else status["listeners"][1]
+    place["conditions"] = [each for each in place["conditions"] if each["type"] != kind]
+    if where == "all of the listener":
+        del status["listeners"][1]
+    asked_of_it = where != "gateway" or kind != "ResolvedRefs"
+    found = judge_gateway(silent, "https")
+    assert found.verdict is (Health.UNKNOWN if asked_of_it else Health.OK), found
+    assert judge_gateway(silent, "http").verdict is (Health.OK if where != "gateway" else found.verdict)
+
+
+def test_what_nobody_said_hid_what_failed() -> None:
+    broken = gateway()
+    listener = broken["status"]["listeners"][1]
+    condition(listener, "Programmed").update({"status": "False", "reason": "Invalid"})
+    listener["conditions"] = [each for each in listener["conditions"] if each["type"] != "ResolvedRefs"]
+    assert judge_gateway(broken, "https").verdict is Health.FAILED
+
+
 def test_routes_attach_to_a_listener_that_is_not_there() -> None:
     found = judge_gateway(gateway(), "tls")
     assert found.verdict is Health.FAILED and "no listener tls" in found.found and "https" in found.mend
