@@ -3,6 +3,9 @@
 The event that shows a piece also holds the piece's number, so showing it and remembering that it was shown are one
 write. A step that is started again reads its run's events and goes on with the next piece. Progress is handed on after
 its event is written: a listener that dies between the two has shown it, and the next report replaces it.
+
+A recipe writes what it likes. What is no message is shown as it is, and cut where it is endless: what a job said must
+never keep anybody from its result.
 """
 
 import json
@@ -11,14 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from dagster_aws.pipes import PipesS3MessageReader
-
 from llmops_core.errors import TransientError
 from resources.job_run import WaitingRun
-from resources.job_transport import JobRecords, JobStore
-from resources.jobs import Progress, progress_line
+from resources.job_transport import JobRecords
+from resources.jobs import Progress, figures_of, progress_line, progress_of
 
 KINDS = ("messages", "log")
+LONGEST_LINE = 60_000  # characters of one message that are shown
 
 
 class Hearing:
@@ -26,7 +28,6 @@ class Hearing:
 
     def __init__(
         self,
-        store: JobStore,
         records: JobRecords,
         number: int,
         job: str,
@@ -35,9 +36,8 @@ class Hearing:
         on_progress: Callable[[Progress], None],
         seconds: float,
     ) -> None:
-        self._store, self._records, self._number, self._job, self._recipe = store, records, number, job, recipe
+        self._records, self._number, self._job, self._recipe = records, number, job, recipe
         self._run, self._on_progress, self._seconds = run, on_progress, seconds
-        self._reader = PipesS3MessageReader(bucket=store.bucket, client=store.client)
         self._positions = {(pod, kind): index for name, pod, kind, index in run.heard() if name == job}
         self._next = float("-inf")
         self._gpu: dict[str, float] = {}
@@ -73,36 +73,49 @@ class Hearing:
         return True
 
     def _piece(self, pod: str, kind: str, index: int) -> str | None:
-        if kind == "log":
-            piece = self._records.log(self._number, pod, index)
-            return None if piece is None else piece.decode(errors="replace")
-        prefix = f"{self._records.pod_prefix(self._number, pod)}/messages"
-        asked = self._store.place.asked
-        return asked(lambda: self._reader.download_messages_chunk(index, {"key_prefix": prefix}))
+        read = self._records.log if kind == "log" else self._records.messages
+        piece = read(self._number, pod, index)
+        return None if piece is None else piece.decode(errors="replace")
 
     def _understood(self, piece: str) -> tuple[str, list[Progress]]:
         """(what to show, the progress reports) of some Pipes messages."""
         lines: list[str] = []
         progress: list[Progress] = []
-        for line in piece.splitlines():
-            message = json.loads(line)
-            params = message.get("params") or {}
+        for line in filter(str.strip, piece.split("\n")):
+            method, params = _message(line)
             payload = params.get("payload")
-            if isinstance(payload, dict) and "gpu" in payload:
-                self._gpu = payload["gpu"]
-            elif isinstance(payload, dict) and "progress" in payload:
-                progress.append({**payload["progress"], **self._gpu})
+            if method is None:
+                lines.append(line)
+            elif isinstance(payload, dict) and isinstance(payload.get("gpu"), dict):
+                self._gpu = figures_of(payload["gpu"])
+            elif (report := progress_of(payload)) is not None:
+                progress.append({**report, **self._gpu})
             else:
-                lines += _shown(message["method"], params)
+                lines += _shown(method, params)
         last = [progress_line(self._recipe, progress[-1])] if progress else []
-        return "\n".join([*lines, *last]) or f"{self._recipe} is heard", progress
+        return "\n".join([*map(_cut, lines), *last]) or f"{self._recipe} is heard", progress
+
+
+def _message(line: str) -> tuple[str | None, Mapping[str, Any]]:
+    """(method, parameters) of a Pipes message; no method for what is none."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None, {}
+    params = (message.get("params") or {}) if isinstance(message, dict) else None
+    return (str(message.get("method")), params) if isinstance(params, dict) else (None, {})
+
+
+def _cut(line: str) -> str:
+    left = len(line) - LONGEST_LINE
+    return line if left <= 0 else f"{line[:LONGEST_LINE]}… ({left} characters more)"
 
 
 def _shown(method: str, params: Mapping[str, Any]) -> list[str]:
     if method == "log":
         level = str(params.get("level", "info")).lower()
-        return [params["message"] if level == "info" else f"{level}: {params['message']}"]
-    if method == "closed" and "exception" in params:
-        raised = params["exception"]
+        told = str(params.get("message"))
+        return [told if level == "info" else f"{level}: {told}"]
+    if method == "closed" and isinstance(raised := params.get("exception"), dict):
         return [f"it ended with {raised.get('name')}: {raised.get('message')}".strip()]
     return [] if method in ("opened", "closed") else [f"{method}: {json.dumps(params)}"]

@@ -212,6 +212,10 @@ class JobRecords:
         """A piece of a pod's output, counted from 1."""
         return self._store.read(f"{self._below}/pods/{number}/{pod}/log/{index}")
 
+    def messages(self, number: int, pod: str, index: int) -> bytes | None:
+        """Some of a pod's Pipes messages, as Dagster's channel writes them; counted from 1."""
+        return self._store.read(f"{self._below}/pods/{number}/{pod}/messages/{index}.json")
+
     def put_log(self, number: int, pod: str, index: int, content: bytes) -> None:
         self._records.put_new(f"{self._below}/pods/{number}/{pod}/log/{index}", content)
 

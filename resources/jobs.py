@@ -116,6 +116,19 @@ class LocalJobs(Jobs):
             raise error
 
 
+def progress_of(payload: Any) -> Progress | None:
+    """What a custom message reports, figures only; None for one that is no report. A recipe's author writes them."""
+    told = payload.get("progress") if isinstance(payload, dict) else None
+    if not isinstance(told, dict):
+        return None
+    figures = figures_of(told)
+    return figures if {"done", "total"} <= figures.keys() else None
+
+
+def figures_of(told: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(name): value for name, value in told.items() if isinstance(value, int | float)}
+
+
 def progress_line(recipe: str, progress: Progress) -> str:
     """`finetune 120/300, loss 0.31, 24 s left`, whatever figures the recipe reports."""
     known = ("done", "total", "seconds_left")
@@ -198,9 +211,9 @@ class _Tap:
         self._on_progress = on_progress
 
     def handle_message(self, message: Any) -> None:
-        payload = (message.get("params") or {}).get("payload")
-        if message["method"] == "report_custom_message" and isinstance(payload, dict) and "progress" in payload:
-            self._on_progress(payload["progress"])
+        progress = progress_of((message.get("params") or {}).get("payload"))
+        if message["method"] == "report_custom_message" and progress is not None:
+            self._on_progress(progress)
             return
         self._handler.handle_message(message)
 

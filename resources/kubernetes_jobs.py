@@ -203,7 +203,7 @@ class KubernetesJobs(Jobs):
     def _hearing(self, work: _Work, number: int, on_progress: Callable[[Progress], None]) -> Hearing:
         name = job_names.job_name(work.identity, number)
         seconds = self._report_seconds
-        return Hearing(work.store, work.records, number, name, work.job.recipe, work.run, on_progress, seconds)
+        return Hearing(work.records, number, name, work.job.recipe, work.run, on_progress, seconds)
 
     def _caught_up(self, work: _Work, result: dict[str, Any], on_progress: Callable[[Progress], None]) -> None:
         """The result was made while nobody followed: what its attempt said is shown now, and its end written down."""
