@@ -57,9 +57,9 @@ class Relay:
         sys.stderr.write("the last messages could not be sent\n")
 
     def listen_to(self, process: "subprocess.Popen[bytes]") -> None:
-        """Returns when nobody can write to the process's output any more."""
+        """Returns when nobody can write to the process's output any more, or when all was sent."""
         assert process.stdout is not None  # noqa: S101 -- it was started with a pipe
-        while chunk := os.read(process.stdout.fileno(), 65536):
+        while not self._ended.is_set() and (chunk := os.read(process.stdout.fileno(), 65536)):
             os.write(sys.stdout.fileno(), chunk)
             with self._lock:
                 self._output += chunk
@@ -88,19 +88,20 @@ class Relay:
         if kind == "log":
             self._records.put_log(self._attempt, self._pod, index, piece)
         else:
-            text = StringIO(piece.decode())
+            text = StringIO(piece.decode(errors="replace"))
             self._store.place.asked(lambda: self._channel.upload_messages_chunk(text, index))
         self._sent[kind] = index
         del self._waiting[kind]
         return True
 
     def _next_messages(self) -> bytes:
-        """Whole lines only; the figures of the GPUs beside them now and then."""
+        """Whole lines only, a piece of them; the figures of the GPUs beside them now and then."""
         lines = b""
         if self._file.is_file():
             with self._file.open("rb") as stream:
                 stream.seek(self._read_bytes)
-                lines = stream.read()
+                lines = stream.read(PIECE_BYTES)
+                lines += b"" if b"\n" in lines else stream.readline()
         lines = lines[: lines.rfind(b"\n") + 1]
         self._read_bytes += len(lines)
         self._rounds += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from resources.gpu_figures import parsed
-from resources.job_relay import Relay
+from resources.job_relay import PIECE_BYTES, Relay
 from resources.job_transport import JobStore
 from tests.fakes.memory_s3 import STORES, MemoryPlace, MemoryS3
 
@@ -59,6 +59,27 @@ def test_a_word_was_lost_doubled_or_out_of_order(
             break
         heard += [json.loads(line)["params"]["message"] for line in piece.decode().splitlines()]
     assert heard == [str(number) for number in range(20)]
+
+
+def test_bytes_that_are_no_text_ended_the_program_in_the_pod(store: JobStore, tmp_path: Path) -> None:
+    """And with it a recipe that had done its work."""
+    (tmp_path / "messages").write_bytes(b"\xff\xfe torn by a process that died\nnext\n")
+    with Relay(store, store.job(FINGERPRINT), 1, POD, tmp_path / "messages", 0.01):
+        pass
+    piece = store.job(FINGERPRINT).messages(1, POD, 1) or b""
+    assert piece.decode().splitlines()[1] == "next"
+
+
+def test_an_hour_of_messages_became_one_piece(store: JobStore, tmp_path: Path) -> None:
+    lines = [f"{number} ".ljust(1000, "x") for number in range(200)]
+    lines[100] = "100 ".ljust(3 * PIECE_BYTES, "x")
+    (tmp_path / "messages").write_text("".join(f"{line}\n" for line in lines))
+    with Relay(store, store.job(FINGERPRINT), 1, POD, tmp_path / "messages", 0.01):
+        pass
+    pieces = [store.job(FINGERPRINT).messages(1, POD, index) for index in range(1, 20)]
+    told = [piece for piece in pieces if piece is not None]
+    assert b"\n".join(told).decode().split("\n") == lines
+    assert len(told) >= 4 and all(len(piece) <= PIECE_BYTES for piece in told if not piece.startswith(b"100 "))
 
 
 def test_figures_of_gpus_were_added_up_wrongly() -> None:
