@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from resources.object_store import NamedPlace
 from resources.outside import retried
 
 VARIABLE = "LLMOPS_JOB"
+LAST_OUTPUT_SECONDS = 5.0  # for what is still in the pipe when the recipe has ended
 OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
 
@@ -116,13 +118,19 @@ def _environment(
 
 
 def _ran(command: list[str], environment: Mapping[str, str], work: Path, relay: Relay) -> int:
-    """Runs the recipe; its exit code as a shell gives it (137 for SIGKILL). A signal to this program is handed on."""
+    """Runs the recipe; its exit code as a shell gives it (137 for SIGKILL). A signal to this program is handed on.
+
+    What a recipe started and left behind, such as a server, may hold its output open for ever: it ends with this
+    program, and is not waited for.
+    """
     process = subprocess.Popen(
         command, cwd=work / "code", env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
+    listener = threading.Thread(target=relay.listen_to, args=(process,), name="listener", daemon=True)
     with _handing_on(process):
-        relay.listen_to(process)
+        listener.start()
         code = process.wait()
+    listener.join(LAST_OUTPUT_SECONDS)
     return SIGNALS_FROM - code if code < 0 else code
 
 
