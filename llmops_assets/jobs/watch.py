@@ -5,8 +5,11 @@ same model trains, since a model has one run at a time there, and production wou
 this job has no partition; it measures as the assets do, and reports for each model's partition of them.
 """
 
+from collections.abc import Callable
+
 from dagster import (
     AssetCheckEvaluation,
+    AssetCheckResult,
     AssetKey,
     AssetMaterialization,
     Failure,
@@ -18,27 +21,37 @@ from dagster import (
 )
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from llmops_assets.assets.feedback import curated
-from llmops_assets.assets.monitoring import measured
+from llmops_assets.assets.feedback import GIVES_ROWS, curated
+from llmops_assets.assets.monitoring import OBJECTIVES, measured
 from llmops_assets.deploying import serving_now
+from llmops_assets.findings import shown
 from llmops_assets.partitions import models
 from llmops_assets.resource import PlatformResource
-from llmops_core.errors import LlmopsError
+from llmops_core.verdict import Finding, Verdict
+from resources.wiring import Platform
+
+LOOKS: dict[str, tuple[str, Callable[[Platform, str], MaterializeResult]]] = {
+    "monitoring": (OBJECTIVES, lambda doors, model: measured(doors, model)),
+    "feedback": (GIVES_ROWS, lambda doors, model: curated(doors, model)),
+}
 
 
 @op
 def look_at_production(context: OpExecutionContext, platform: PlatformResource) -> None:
-    """Measures every model that serves. One that cannot be measured keeps no other from it, and fails the run."""
+    """Measures every model that serves. One that cannot be measured keeps no other from it, is told as what nobody
+    knows, and fails the run."""
     doors = platform.open()
     failed: list[str] = []
     for model in context.instance.get_dynamic_partitions(models.name or ""):
-        if serving_now(doors, model, "production") is None:
-            continue
-        try:
-            _report(context, "monitoring", model, measured(doors, model))
-            _report(context, "feedback", model, curated(doors, model))
-        except LlmopsError as error:
-            failed.append(f"{model}: {error}")
+        for asset, (check, look) in LOOKS.items():
+            try:
+                if serving_now(doors, model, "production") is not None:
+                    _report(context, asset, model, look(doors, model))
+            except Exception as error:  # whatever it is, the others are looked at
+                context.log.error(f"{model}: {asset}", exc_info=True)
+                failed.append(f"{model}: {asset}: {type(error).__name__}: {error}")
+                unknown = shown(Finding(check, Verdict.ERROR, f"it could not be looked at: {error}"))
+                _tell(context, asset, model, unknown)
     if failed:
         raise Failure("\n".join(failed))
 
@@ -55,13 +68,17 @@ def _report(context: OpExecutionContext, asset: str, model: str, result: Materia
     tags = {DATA_VERSION_TAG: result.data_version.value} if result.data_version else None
     context.log_event(AssetMaterialization(asset, partition=model, metadata=result.metadata, tags=tags))
     for check in result.check_results or ():
-        evaluation = AssetCheckEvaluation(
-            asset_key=AssetKey(asset),
-            check_name=check.check_name or "",
-            passed=check.passed,
-            metadata=check.metadata,
-            severity=check.severity,
-            description=check.description,
-            partition=model,
-        )
-        context.instance.report_runless_asset_event(evaluation)
+        _tell(context, asset, model, check)
+
+
+def _tell(context: OpExecutionContext, asset: str, model: str, check: AssetCheckResult) -> None:
+    evaluation = AssetCheckEvaluation(
+        asset_key=AssetKey(asset),
+        check_name=check.check_name or "",
+        passed=check.passed,
+        metadata=check.metadata,
+        severity=check.severity,
+        description=check.description,
+        partition=model,
+    )
+    context.instance.report_runless_asset_event(evaluation)

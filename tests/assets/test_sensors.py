@@ -22,7 +22,8 @@ from dagster import (
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.utils import make_new_run_id
 
-from llmops_assets.assets.monitoring import judge_slos
+from llmops_assets.assets.monitoring import judge_slos, measured
+from llmops_assets.deploying import serving_now
 from llmops_assets.jobs.release import release
 from llmops_assets.jobs.watch import watch
 from llmops_assets.schedules.operation import watch_production
@@ -161,16 +162,38 @@ def test_a_model_that_serves_was_not_measured_or_only_between_its_releases(relea
         assert seen.evaluation.partition == "tiny" and seen.evaluation.metadata["verdict"].value
 
 
-def test_a_model_that_cannot_be_measured_kept_others_from_it(released: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def silent(doors: Platform, model: str) -> MaterializeResult:
-        raise TransientError("nobody counts")
+@pytest.mark.parametrize("error", [TransientError("nobody counts"), KeyError("nobody counts")])
+def test_a_model_that_cannot_be_measured_kept_others_from_it(
+    released: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Or its own ratings, or left the last good word standing."""
+    seen: list[str] = []
 
-    monkeypatch.setattr("llmops_assets.jobs.watch.measured", silent)
+    def broken(doors: Platform, model: str) -> MaterializeResult:
+        seen.append(model)
+        if model == "broken":
+            raise error
+        return measured(doors, model)
+
+    def rated(doors: Platform, model: str) -> MaterializeResult:
+        seen.append(f"ratings of {model}")
+        return MaterializeResult()
+
+    serving = serving_now(released.doors(), "tiny", "production")
+    monkeypatch.setattr("llmops_assets.jobs.watch.serving_now", lambda *_: serving)
+    monkeypatch.setattr("llmops_assets.jobs.watch.measured", broken)
+    monkeypatch.setattr("llmops_assets.jobs.watch.curated", rated)
+    monkeypatch.setattr(type(released.instance), "get_dynamic_partitions", lambda *_: ["broken", "tiny"])
     resources = {"platform": released.resource()}
     done = watch.execute_in_process(resources=resources, instance=released.instance, raise_on_error=False)
-    assert not done.success
+    assert not done.success and seen == ["broken", "ratings of broken", "tiny", "ratings of tiny"]
     (failure,) = [event for event in done.all_events if event.is_step_failure]
-    assert "tiny: nobody counts" in str(failure.event_specific_data)
+    assert "broken: monitoring" in str(failure.event_specific_data) and "nobody counts" in str(failure)
+    storage = released.instance.event_log_storage
+    history = storage.get_asset_check_execution_history(AssetCheckKey(AssetKey("monitoring"), "objectives"), limit=9)
+    told = {each.evaluation.partition: each.evaluation for each in reversed(history)}
+    assert not told["broken"].passed and "nobody counts" in str(told["broken"].description)
+    assert told["tiny"].metadata["verdict"].value
 
 
 def test_a_second_look_began_while_the_first_was_at_work(released: World) -> None:
