@@ -9,6 +9,7 @@ the author is the platform, which is no person and holds no role, so that whoeve
 
 import json
 import os
+import re
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -26,6 +27,7 @@ from resources.staging import staged
 
 AUTHOR, EMAIL = "llmops-platform", "llmops-platform@llmops.invalid"
 _MOVED = ("non-fast-forward", "fetch first", "stale info", "cannot lock ref", "failed to update ref")
+_IN_THE_WAY = re.compile(r"'refs/heads/([^']+)' exists; cannot create")
 _NEEDED_BY_DVC = ("/.dvc/", "/.dvcignore", "/.gitignore")
 
 
@@ -94,6 +96,10 @@ class GitDvcCommits(DatasetCommits):
             revision = _commit(clone, proposal)
             lease = f"--force-with-lease=refs/heads/{proposal.branch}:{instead_of or ''}"
             refused = self._pushed(clone, f"HEAD:refs/heads/{proposal.branch}", lease)
+        if barred := _IN_THE_WAY.search(refused):
+            message = f"Git keeps branches as paths, and so the branch {barred[1]} bars this one: rename or delete it"
+            found, expected = f"a branch {barred[1]}", "no branch of this name"
+            raise InputError(Problem(str(self.repository), f"push of {proposal.branch}", found, expected, message))
         if _is_moved(refused):
             raise TransientError(f"{proposal.branch} was changed meanwhile by another")
         if refused:

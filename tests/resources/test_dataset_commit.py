@@ -155,6 +155,15 @@ def test_a_folder_that_git_ignores_was_blamed_on_a_path_that_nobody_knows(
         commits.propose(proposal(dvc_repository))
 
 
+def test_a_branch_in_the_way_was_taken_for_a_commit_that_came_meanwhile(
+    commits: GitDvcCommits, dvc_repository: DvcRepository
+) -> None:
+    """Git keeps branches as paths. Trying again, which a moved branch asks for, would never end."""
+    dvc_repository.git("branch", "arrivals")
+    with pytest.raises(InputError, match="the branch arrivals bars this one"):
+        commits.propose(proposal(dvc_repository))
+
+
 def test_a_branch_that_nobody_has_checked_out_was_not_moved(
     commits: GitDvcCommits, dvc_repository: DvcRepository
 ) -> None:
