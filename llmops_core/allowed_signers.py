@@ -9,6 +9,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from itertools import islice
 
 from llmops_core.errors import Problem
@@ -45,6 +46,29 @@ def keys_of(text: str) -> list[str]:
     entries = [line.strip(" \t\r") for line in text.split("\n")]
     rests = (_rest(entry) for entry in entries if entry and not entry.startswith("#") and _fault(entry) is None)
     return list(dict.fromkeys(" ".join(rest.split()[:2]) for rest in rests))
+
+
+def identities_of(text: str, namespace: str) -> frozenset[str]:
+    """Who may sign for this purpose: the names of the lines that are read and are about one person alone."""
+    entries = [line.strip(" \t\r") for line in text.split("\n")]
+    read = [entry for entry in entries if entry and not entry.startswith("#") and _fault(entry) is None]
+    names = (_one_name(entry) for entry in read if _is_for(entry, namespace))
+    return frozenset(name for name in names if name)
+
+
+def _one_name(entry: str) -> str:
+    """Empty for several names or a pattern, which are nobody in particular."""
+    principals = _PRINCIPALS.match(entry)
+    name = principals[1].strip('"') if principals else ""
+    return "" if re.search(r"[*?!,]", name) else name
+
+
+def _is_for(entry: str, namespace: str) -> bool:
+    """Whether the line's `namespaces`, patterns after ssh_config(5), let its key sign for this one."""
+    principals = _PRINCIPALS.match(entry)
+    options = _OPTIONS.match(entry[principals.end() :]) if principals else None
+    named = re.search(r'namespaces="([^"]*)"', options[1], re.IGNORECASE) if options else None
+    return named is None or any(fnmatchcase(namespace, each.strip()) for each in named[1].split(","))
 
 
 def _problems(text: str, file: str) -> Iterator[Problem]:

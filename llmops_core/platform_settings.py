@@ -79,7 +79,7 @@ class Places(Strict):
     dagster: Postgres | None = Field(default=None, description="Dagster's storage; SQLite if absent.")
     mlflow: MlflowServer | None = Field(default=None, description="The registry; an embedded MLflow if absent.")
     mlflow_database: Postgres | None = Field(default=None, description="The embedded MLflow's; SQLite if absent.")
-    dvc_remote: Bucket | None = Field(default=None, description="Where DVC fetches data; only its cache if absent.")
+    dvc_remote: Bucket | None = Field(default=None, description="DVC's default remote, as .dvc/config names it too.")
     artifacts: Bucket | None = Field(default=None, description="Where artefacts go; the state folder if absent.")
     feedback: Bucket | None = Field(default=None, description="Where ratings go; the state folder if absent.")
     signing: Signing | None = Field(default=None, description="The platform's key; one of the state folder if absent.")

@@ -68,6 +68,17 @@ class DvcRemotes:
                 found = value.strip() if key.strip() == "remote" else found
         return found
 
+    def address(self, name: str) -> str:
+        """The url of one of the remotes, as it stands in the repository's settings; empty where it has none there."""
+        found, section = "", ""
+        for file in ("config", "config.local"):
+            for line in _lines(self._repository / ".dvc" / file):
+                section = line.strip() if line.strip().startswith("[") else section
+                key, _, value = line.partition("=")
+                if key.strip() == "url" and _REMOTE.findall(section) == [name]:
+                    found = value.strip()
+        return found
+
     def trouble(self) -> str:
         """What DVC says must be mended before the default remote can be read; empty when it answers."""
         answer = self._ask([NO_OBJECT], None, look_only=True)

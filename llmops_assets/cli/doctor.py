@@ -15,7 +15,8 @@ WIDTH = max(len(each.value) for each in Health)
 @as_json
 @click.pass_context
 def command(ctx: click.Context, environment: str | None, as_json: bool) -> None:
-    """Examine an environment end to end: settings, repository, stores, databases, registry, cluster, clocks.
+    """Examine an environment end to end: settings, repository, approvers, stores, databases, registry, cluster,
+    clocks.
 
     Nothing is changed: buckets are tried with an object that is deleted again, the cluster with dry runs. Exit 0: all
     is well. Exit 1: something failed. Exit 2: nothing failed, but something could not be found out from here.

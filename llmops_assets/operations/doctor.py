@@ -5,16 +5,20 @@ settings do not name is not needed, and said to be so. What only pods of the clu
 from outside.
 """
 
+import json
 import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from llmops_assets.operations.approving import trusted_roles, trusted_signers
 from llmops_assets.operations.doctor_cluster import examine_cluster
 from llmops_assets.operations.doctor_inside import hidden_from
 from llmops_assets.operations.identity import sign_version
 from llmops_core import lifecycle
+from llmops_core.allowed_signers import identities_of
+from llmops_core.approval import APPROVAL_NAMESPACE
 from llmops_core.doctor import Diagnosis, Health, ask_from_inside, judge_clock, judge_disk, judge_refusals
 from llmops_core.errors import EnvironmentLacks, LlmopsError, TransientError
 from llmops_core.job_settings import ClusterJobsPlace
@@ -97,10 +101,29 @@ def _remote(git: GitProgram, look: tuple[str, ...], name: str) -> Examined:
     yield Diagnosis(name, Health.OK, f"{look[-2]} has {look[-1].removeprefix('refs/heads/')}")
 
 
+def _approvers(platform: Platform) -> Examined:
+    """Whether anybody may approve: a release would wait for them for ever, after all its work."""
+    named = platform.settings.approvals
+    if named.sign_locally:
+        yield Diagnosis("approvers", Health.OK, "this machine signs for itself")
+        return
+    roles = trusted_roles(platform)
+    signers = identities_of(trusted_signers(platform), APPROVAL_NAMESPACE)
+    held = {role: sorted(who for who in signers if role in roles.get(who, ())) for role in named.required}
+    if lacking := [role for role, people in held.items() if not people]:
+        found = f"nobody who holds a key may approve as {' or '.join(lacking)}: every release would wait there"
+        mend = f"give somebody the role in {named.approvers} and a line in {named.signers}, and commit: docs/release.md"
+        yield Diagnosis("approvers", Health.FAILED, found, mend)
+    else:
+        told = "; ".join(f"{role}: {', '.join(people)}" for role, people in held.items())
+        yield Diagnosis("approvers", Health.OK, told or "no role is demanded")
+
+
 def _data(platform: Platform) -> Examined:
     bucket, remotes = platform.settings.platform.dvc_remote, DvcRemotes(platform.checkout)
     if bucket is not None:
         yield from _bucket("dvc remote", "platform.dvc_remote", bucket, platform)
+        yield from asked("dvc settings", lambda: _dvc_settings(remotes, bucket))
     elif not (name := remotes.default()):
         found = "none: data is only in the cache of this machine"
         yield Diagnosis("dvc remote", Health.NOT_NEEDED, found, "dvc remote add --default, before others need the data")
@@ -108,6 +131,21 @@ def _data(platform: Platform) -> Examined:
         yield Diagnosis("dvc remote", Health.FAILED, f"{name}: {trouble}", "mend .dvc/config or its credentials")
     else:
         yield Diagnosis("dvc remote", Health.OK, f"{name} answers")
+
+
+def _dvc_settings(remotes: DvcRemotes, bucket: Bucket) -> Examined:
+    """DVC reads its own settings, in the branch, and none of the platform's: both have to name the same bucket."""
+    name = remotes.default()
+    url = remotes.address(name).rstrip("/") if name else ""
+    if url != bucket.uri.rstrip("/"):
+        where = f"leads to {url or 'nowhere'}" if name else "is none"
+        found = f"the default remote of .dvc/config {where}, and platform.dvc_remote is {bucket.uri}"
+        mend = f"dvc remote add --force --default store {bucket.uri}; commit .dvc/config, and push"
+        yield Diagnosis("dvc settings", Health.FAILED, found, mend)
+    elif trouble := remotes.trouble():
+        yield Diagnosis("dvc settings", Health.FAILED, f"{name}: {trouble}", "mend .dvc/config or its credentials")
+    else:
+        yield Diagnosis("dvc settings", Health.OK, f"{name} leads to {bucket.uri}, and DVC reads it")
 
 
 def _artifacts(platform: Platform) -> Examined:
@@ -194,12 +232,17 @@ def _registry(platform: Platform) -> Examined:
     page = f"{server.url.rstrip('/')}/api/2.0/mlflow/registered-models/search?max_results=1"
     request = urllib.request.Request(page, headers=headers)  # noqa: S310 -- an address of the settings, http or https
     try:
-        with urllib.request.urlopen(request, timeout=10):  # noqa: S310
-            yield Diagnosis("mlflow", Health.OK, f"{server.url} answers")
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            is_a_registry = isinstance(json.load(answer), dict)
     except urllib.error.HTTPError as error:
         raise EnvironmentLacks(f"{server.url} answers {error.code}: see its token, and its allowed hosts") from None
     except OSError as error:
         raise TransientError(f"{server.url} cannot be reached: {getattr(error, 'reason', error)}") from None
+    except ValueError:
+        is_a_registry = False
+    if not is_a_registry:
+        raise EnvironmentLacks(f"{server.url} answers, but not as MLflow does: is that a page to log in at?")
+    yield Diagnosis("mlflow", Health.OK, f"{server.url} answers")
 
 
 def _machine(home: Home) -> Examined:
@@ -228,6 +271,7 @@ def _ports(platform: Platform) -> Examined:
 
 PARTS: dict[str, Callable[[Platform], Examined]] = {
     "repository": _repository,
+    "approvers": _approvers,
     "dvc remote": _data,
     "artifacts": _artifacts,
     "feedback": _feedback,

@@ -3,11 +3,17 @@
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from llmops_assets.operations.doctor import PARTS, asked
+from llmops_core.doctor import Health
 from resources.home import home_from
 from resources.wiring import build_platform
 from tests.cli.conftest import Ended
@@ -98,3 +104,23 @@ def test_a_key_whose_signatures_nobody_believes_was_called_good(
     (found,) = [each for each in ended.json["diagnoses"] if each["name"] == "signing"]
     assert found["verdict"] == verdict, found
     assert known or "config/platform_signers/local" in found["found"]
+
+
+@pytest.mark.parametrize(("page", "good"), [(b"{}", True), (b"[]", False), (b"<html>Log in</html>", False)])
+def test_a_page_to_log_in_at_was_called_a_registry(page: bytes, good: bool) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Not onto the terminal."""
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        places = SimpleNamespace(mlflow=SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", token=None))
+        platform: Any = SimpleNamespace(settings=SimpleNamespace(platform=places))
+        (found,) = asked("mlflow", lambda: PARTS["mlflow"](platform))
+        server.shutdown()
+    assert found.verdict is (Health.OK if good else Health.FAILED), found

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops_core.allowed_signers import KEY_TYPES, keys_of, problems_of_signers
+from llmops_core.allowed_signers import KEY_TYPES, identities_of, keys_of, problems_of_signers
 
 FILE = "config/approvers/allowed_signers"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKeUWrSqbWi/rmuOnfbPpyBSTkA4ZH+VU2rMhJfYW3FE"
@@ -90,3 +90,20 @@ def _keys(lines: Iterable[str]) -> Iterator[list[str]]:
 @given(st.binary())
 def test_no_content_crashes(content: bytes) -> None:
     assert all(problem.found and problem.expected and problem.message for problem in problems_of_signers(content, FILE))
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        (f"ada@example.com {KEY}", {"ada@example.com"}),
+        (f'ada@example.com namespaces="llmops-approval,git" {KEY}', {"ada@example.com"}),
+        (f'ada@example.com namespaces="llmops-*" {KEY}', {"ada@example.com"}),
+        (f'ada@example.com namespaces="git" {KEY}', set[str]()),
+        (f"ada@example.com,grace@example.com {KEY}", set[str]()),
+        (f"*@example.com {KEY}", set[str]()),
+        (f"# ada@example.com {KEY}", set[str]()),
+        (f"ada@example.com {KEY[:-8]}", set[str]()),
+    ],
+)
+def test_a_line_that_lets_nobody_approve_named_an_approver(line: str, names: set[str]) -> None:
+    assert identities_of(f"{line}\n", "llmops-approval") == names
