@@ -40,7 +40,7 @@ def test_a_policy_that_is_about_no_pod(environment: str) -> None:
 
 @environments
 def test_a_policy_that_lets_nobody_in(environment: str) -> None:
-    spaces = [space["metadata"]["labels"] for space in of_kind(environment, "Namespace")]
+    spaces = [labels_of(space) for space in of_kind(environment, "Namespace")]
     # these are other people's namespaces, which docs/kubernetes.md says to label
     spaces += [{"kubernetes.io/metadata.name": "kube-system"}, {"llmops.dev/gateway": "true"}]
     spaces += [{"llmops.dev/monitoring": "true"}, {"llmops.dev/storage": "true"}]
@@ -51,6 +51,15 @@ def test_a_policy_that_lets_nobody_in(environment: str) -> None:
                 assert any(matches(peer["namespaceSelector"], each) for each in spaces), named(policy)
             elif "podSelector" in peer:
                 assert any(matches(peer["podSelector"], each) for each in known), named(policy)
+
+
+@environments
+def test_pods_of_another_environment_are_let_in_or_reached(environment: str) -> None:
+    """Environments may share a cluster: what follows a branch under work must not ask the servers of production."""
+    others = [space for name in ENVIRONMENTS if name != environment for space in of_kind(name, "Namespace")]
+    for policy in of_kind(environment, "NetworkPolicy"):
+        for selector in [peer["namespaceSelector"] for peer in peers(policy) if "namespaceSelector" in peer]:
+            assert not any(matches(selector, labels_of(space)) for space in others), named(policy)
 
 
 @environments
@@ -132,6 +141,11 @@ def test_a_queue_that_leads_nowhere(environment: str) -> None:
         assert [f["name"] for f in group["flavors"]] == [flavor["metadata"]["name"] for flavor in flavors]
         for each in group["flavors"]:
             assert [resource["name"] for resource in each["resources"]] == group["coveredResources"]
+
+
+def labels_of(space: Manifest) -> dict[str, str]:
+    """As the API server has them: it adds the name to every namespace's."""
+    return {**space["metadata"]["labels"], "kubernetes.io/metadata.name": space["metadata"]["name"]}
 
 
 def pods_of(environment: str, namespace: str) -> list[dict[str, str]]:
