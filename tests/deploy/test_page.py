@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from llmops_core.uris import parse_s3
 from tests.deploy.manifests import HELM, KUBERNETES, ROOT, named, of_kind, one, settings
 from tests.deploy.test_helm import merged
@@ -36,6 +38,14 @@ def test_an_operator_is_whatever_was_published_last() -> None:
     assert {name for name, _ in installed} >= {"gateway", "external-secrets", "monitoring", "kueue", "dagster"}
     for name, rest in installed:
         assert name == "gpu-operator" or re.search(r"--version v?\d+\.\d+\.\d+\b", rest), name
+
+
+@pytest.mark.parametrize(("kind", "value"), [("PodMonitor", "podMonitor"), ("ServiceMonitor", "serviceMonitor")])
+def test_a_monitor_that_the_pages_prometheus_does_not_read(kind: str, value: str) -> None:
+    """Unless told otherwise the chart's Prometheus reads those alone that bear the label of its own release."""
+    (installed,) = re.findall(r"install monitoring kube-prometheus-stack((?:.*\\\n)*.*)", BLOCKS)
+    assert of_kind("staging", kind)
+    assert f"--set prometheus.prometheusSpec.{value}SelectorNilUsesHelmValues=false" in installed
 
 
 def test_the_shell_of_the_page_is_another_than_that_of_the_manifests() -> None:
