@@ -61,7 +61,7 @@ def job(attempt: Attempt, place: ClusterJobsPlace) -> Manifest:
     """The Job to create."""
     nodes = spread_of(attempt.needs, place).nodes
     labels = job_names.labels(attempt.identity, attempt.number, attempt.run_id)
-    annotations = job_names.annotations(attempt.identity)
+    annotations = job_names.annotations(attempt.identity, store_of(place))
     spec: Manifest = {
         "backoffLimit": 0,
         "parallelism": nodes,
@@ -92,6 +92,11 @@ def service(attempt: Attempt, place: ClusterJobsPlace, owner_uid: str) -> Manife
             "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
         },
     }
+
+
+def store_of(place: ClusterJobsPlace) -> str:
+    """Where its jobs are exchanged, by which a platform knows them."""
+    return f"{place.store.uri.rstrip('/')} at {place.store.endpoint or 'AWS'}"
 
 
 def metadata_of(attempt: Attempt, place: ClusterJobsPlace) -> Manifest:

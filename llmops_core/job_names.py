@@ -19,7 +19,9 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_DOMAIN = "llmops.dev"
 NAME_LABEL = f"{LABEL_DOMAIN}/job"
 RUN_LABEL = f"{LABEL_DOMAIN}/run"
+ATTEMPT_LABEL = f"{LABEL_DOMAIN}/attempt"
 FINGERPRINT_ANNOTATION = f"{LABEL_DOMAIN}/fingerprint"
+STORE_ANNOTATION = f"{LABEL_DOMAIN}/store"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 
 _FINGERPRINT_DIGITS = 12
@@ -72,13 +74,14 @@ def labels(identity: JobIdentity, attempt: int, run_id: str) -> dict[str, str]:
         f"{LABEL_DOMAIN}/stage": label_value(identity.stage),
         f"{LABEL_DOMAIN}/recipe": label_value(identity.recipe),
         f"{LABEL_DOMAIN}/fingerprint": identity.fingerprint[:_LABEL_FINGERPRINT],
-        f"{LABEL_DOMAIN}/attempt": str(attempt),
+        ATTEMPT_LABEL: str(attempt),
     }
 
 
-def annotations(identity: JobIdentity) -> dict[str, str]:
-    """What is too long for a label."""
-    return {FINGERPRINT_ANNOTATION: identity.fingerprint}
+def annotations(identity: JobIdentity, store: str) -> dict[str, str]:
+    """What is too long for a label. `store` is where the platform exchanges its jobs: several may share a namespace,
+    and none may touch what another one made."""
+    return {FINGERPRINT_ANNOTATION: identity.fingerprint, STORE_ANNOTATION: store}
 
 
 def label_value(text: str) -> str:

@@ -22,6 +22,7 @@ from llmops_core.job_manifest import (
     queued,
     resources_of,
     spread_of,
+    store_of,
     told,
 )
 from llmops_core.job_settings import ClusterJobsPlace
@@ -70,16 +71,17 @@ def train_job(attempt: Attempt, place: ClusterJobsPlace) -> Manifest:
             "numProcPerNode": sized.gpus,
             "resourcesPerNode": resources_of(attempt.needs, place),
         },
-        "runtimePatches": [_labelled(attempt)],
+        "runtimePatches": [_labelled(attempt, place)],
     }
     labels = job_names.labels(attempt.identity, attempt.number, attempt.run_id) | queued(place, spec)
-    metadata = metadata_of(attempt, place) | {"labels": labels, "annotations": job_names.annotations(attempt.identity)}
+    annotations = job_names.annotations(attempt.identity, store_of(place))
+    metadata = metadata_of(attempt, place) | {"labels": labels, "annotations": annotations}
     return {"apiVersion": API_VERSION, "kind": "TrainJob", "metadata": metadata, "spec": spec}
 
 
-def _labelled(attempt: Attempt) -> Manifest:
+def _labelled(attempt: Attempt, place: ClusterJobsPlace) -> Manifest:
     labels = job_names.labels(attempt.identity, attempt.number, attempt.run_id)
-    metadata = {"labels": labels, "annotations": job_names.annotations(attempt.identity)}
+    metadata = {"labels": labels, "annotations": job_names.annotations(attempt.identity, store_of(place))}
     replicated = [{"name": NODE, "template": {"spec": {"template": {"metadata": metadata}}}}]
     spec = {"template": {"spec": {"replicatedJobs": replicated}}}
     return {"manager": f"{job_names.LABEL_DOMAIN}/jobs", "trainingRuntimeSpec": spec}

@@ -14,7 +14,7 @@ from typing import Any
 from llmops_core import job_manifest
 from llmops_core.cost import RUNNING, Asked, Bill, Spent
 from llmops_core.job_manifest import Attempt, Needs
-from llmops_core.job_names import FINGERPRINT_ANNOTATION, LABEL_DOMAIN, NAME_LABEL, RUN_LABEL, SELECTOR, JobIdentity
+from llmops_core.job_names import ATTEMPT_LABEL, FINGERPRINT_ANNOTATION, NAME_LABEL, RUN_LABEL, SELECTOR, JobIdentity
 from llmops_core.job_outcomes import End
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.job_usage import PodUse, by_month, span_seconds, together, use_of
@@ -113,7 +113,7 @@ def write_end(records: JobRecords, number: int, end: End, run_id: str, used: lis
 
 
 def _number_of(job: Manifest) -> int:
-    return int(job["metadata"]["labels"][f"{LABEL_DOMAIN}/attempt"])
+    return int(job["metadata"]["labels"][ATTEMPT_LABEL])
 
 
 def _as_written(pod: str, seen: tuple[float, float], said: Mapping[str, Any]) -> PodUse:

@@ -50,9 +50,7 @@ class JobObjects:
             if there is None:
                 raise TransientError(f"{attempt.name} was deleted while it was looked at") from None
             found = there
-        known = (found["metadata"].get("annotations") or {}).get(job_names.FINGERPRINT_ANNOTATION)
-        if known != attempt.identity.fingerprint:
-            raise IntegrityError(f"the job {attempt.name} is of other work ({known}); look who made it, then delete it")
+        self._refuse_others(attempt, found)
         if kind is JOBS and (service := job_manifest.service(attempt, self._place, found["metadata"]["uid"])):
             self._serve(service, found["metadata"]["uid"])
         return found
@@ -66,6 +64,27 @@ class JobObjects:
         """What is left of an attempt whose end is written down. A Job goes when its time to live is over."""
         if self.kind(attempt) is TRAIN_JOBS:
             self.delete(attempt)
+
+    def is_ours(self, found: Manifest) -> bool:
+        """Whether it is an attempt of this platform, and not something else that bears its label."""
+        labels, known = found["metadata"].get("labels") or {}, found["metadata"].get("annotations") or {}
+        numbered = str(labels.get(job_names.ATTEMPT_LABEL, "")).isdecimal()
+        named = labels.get(job_names.NAME_LABEL) == found["metadata"]["name"]
+        store = known.get(job_names.STORE_ANNOTATION) == job_manifest.store_of(self._place)
+        return named and numbered and store and job_names.FINGERPRINT_ANNOTATION in known
+
+    def _refuse_others(self, attempt: Attempt, found: Manifest) -> None:
+        annotations = found["metadata"].get("annotations") or {}
+        known, store = (
+            annotations.get(each) for each in (job_names.FINGERPRINT_ANNOTATION, job_names.STORE_ANNOTATION)
+        )
+        if known != attempt.identity.fingerprint:
+            raise IntegrityError(f"the job {attempt.name} is of other work ({known}); look who made it, then delete it")
+        if store != job_manifest.store_of(self._place):
+            raise IntegrityError(
+                f"the job {attempt.name} is of another platform, which exchanges its jobs in {store}; "
+                "give this one a namespace of its own (jobs.namespace)"
+            )
 
     def _make_runtime(self, runtime: Manifest) -> None:
         try:

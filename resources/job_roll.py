@@ -54,7 +54,7 @@ class JobRoll:
 
     def _jobs(self) -> list[Manifest]:
         found = [each for kind in self._objects.kinds for each in self._api.every(kind, job_names.SELECTOR)]
-        return [each for each in found if _is_a_job(each)]
+        return [each for each in found if self._objects.is_ours(each)]
 
 
 def run_of(job: Manifest) -> str:
@@ -66,11 +66,6 @@ def _going(job: Manifest) -> GoingJob:
     metadata = job["metadata"]
     began = datetime.fromisoformat(metadata["creationTimestamp"].replace("Z", "+00:00")).timestamp()
     return GoingJob(metadata["name"], run_of(job), began, metadata["uid"], metadata["resourceVersion"])
-
-
-def _is_a_job(found: Manifest) -> bool:
-    """Whether it is an attempt of ours, and not something else that bears the platform's label."""
-    return job_names.FINGERPRINT_ANNOTATION in (found["metadata"].get("annotations") or {})
 
 
 def _is_leaving(job: Manifest) -> bool:

@@ -23,7 +23,7 @@ from resources.kubernetes_jobs import KubernetesJobs
 from resources.wiring import Platform, build_platform
 from tests.fakes import job_worlds
 from tests.fakes.job_pods import PlayedPod
-from tests.fakes.job_worlds import NAMESPACE, ClusterWorld, Going, Killed, Ran
+from tests.fakes.job_worlds import BUCKET, NAMESPACE, ClusterWorld, Going, Killed, Ran
 from tests.fakes.kubernetes_api import KubernetesApi
 from tests.fakes.kubernetes_kinds import JOBS as STORED_JOBS
 from tests.fakes.kubernetes_kinds import SERVICES as STORED_SERVICES
@@ -382,6 +382,34 @@ def test_the_reaper_left_a_job_or_ended_one_that_was_taken_over(world: ClusterWo
     world.api.settle()
     assert door.going() == [] and outcomes(world) in (["cancelled"], [])
     assert succeeded(finished(world, 2, world.following(run="second")))
+
+
+def test_jobs_of_another_platform_were_ended_billed_or_taken_over(world: ClusterWorld) -> None:
+    """Two platforms in one namespace: runs of the one are unknown to the other, and its records are elsewhere."""
+    other = ClusterWorld(world.root / "other", world.api, world.s3, gpus=GPUS)
+    first = other.following(on_progress=dies)
+    other.pod().reports(1, 3)
+    first.ended()
+    assert len(other.door().going()) == 1 and world.door().going() == world.door().running() == []
+    (error,) = world.follow().errors
+    assert isinstance(error, IntegrityError) and f"s3://{BUCKET}/other" in str(error)
+    assert succeeded(finished(other, 1, other.following()))
+    assert len(other.door().ended()) == 1 and world.door().ended() == []
+
+
+def test_a_job_that_somebody_copied_stopped_the_reaper(world: ClusterWorld) -> None:
+    first = world.following(on_progress=dies)
+    world.pod().reports(1, 3)
+    first.ended()
+    (job,) = world.job_objects
+    metadata = {name: dict(job["metadata"][name]) for name in ("labels", "annotations")}
+    for name, labels in (("copy", {}), (job["metadata"]["name"] + "-x", {"llmops.dev/attempt": "first"})):
+        copied = {**metadata, "name": name, "labels": {**metadata["labels"], **labels}}
+        template = {"spec": job["spec"]["template"]["spec"]}
+        world.client.create(
+            JOBS, {"apiVersion": "batch/v1", "kind": "Job", "metadata": copied, "spec": {"template": template}}
+        )
+    assert [each.name for each in world.door().going()] == [job["metadata"]["name"]]
 
 
 def test_an_outage_of_the_cluster_ended_a_job_that_went_on(world: ClusterWorld) -> None:
