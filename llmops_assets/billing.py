@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from llmops_core.cost import SPENT, Bill, over_budget, running_in
+from llmops_core.cost import SPENT, Bill, not_billed, over_budget, running_in
 from llmops_core.errors import GateRefused
 from resources.wiring import Platform
 
@@ -32,8 +32,9 @@ def refuse_over_budget(platform: Platform) -> None:
     if budget is None:
         return
     month = this_month()
-    running = running_in(platform.jobs.running(), month)
-    why = over_budget(platform.ledger.facts(), month, budget.per_month, running)
+    runs = platform.jobs.running()  # before the facts, so that what ends between the two is counted
+    facts = platform.ledger.facts()
+    why = over_budget(facts, month, budget.per_month, running_in(not_billed(runs, facts), month))
     if why:
         raise GateRefused("budget", why)
 

@@ -109,6 +109,12 @@ def spent_in(facts: Iterable[Fact], month: str) -> float:
     return sum(part.cost for fact in _spent(facts) for part in _parts(fact) if part.month == month)
 
 
+def not_billed(bills: Iterable[Bill], facts: Iterable[Fact]) -> list[Bill]:
+    """Of jobs that run now, those that have no fact: one that was ended holds its GPUs a little longer."""
+    known = {(fact.body["job"], str(fact.body.get("attempt_id", ""))) for fact in _spent(facts)}
+    return [each for each in bills if (each.spent.job, each.spent.attempt_id) not in known]
+
+
 def running_in(bills: Iterable[Bill], month: str) -> float:
     """What the jobs that run now have cost in a month so far."""
     prices = ((bill.spent.months.get(month, 0.0), bill.spent.price_per_hour) for bill in bills)

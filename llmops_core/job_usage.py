@@ -45,7 +45,8 @@ def use_of(pod: Manifest, now: float) -> PodUse | None:
             if ran.get("startedAt"):
                 began.append(_time(ran["startedAt"]))
                 ended.append(_time(ran["finishedAt"]) if ran.get("finishedAt") else last)
-    return PodUse(str(pod["metadata"]["uid"]), min(began), max(ended)) if began else None
+    # whoever asks may have a clock that is behind the cluster's
+    return PodUse(str(pod["metadata"]["uid"]), min(began), max(*ended, min(began))) if began else None
 
 
 def together(known: Iterable[PodUse], written: Iterable[PodUse]) -> list[PodUse]:
@@ -56,7 +57,8 @@ def together(known: Iterable[PodUse], written: Iterable[PodUse]) -> list[PodUse]
 
 def span_seconds(uses: Sequence[PodUse]) -> float:
     """From the first pod's start to the last one's end."""
-    return max((use.ended for use in uses), default=0.0) - min((use.began for use in uses), default=0.0)
+    last, first = max((use.ended for use in uses), default=0.0), min((use.began for use in uses), default=0.0)
+    return max(0.0, last - first)
 
 
 def by_month(uses: Iterable[PodUse]) -> dict[str, float]:

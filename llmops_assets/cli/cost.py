@@ -6,7 +6,7 @@ import click
 
 from llmops_assets.billing import this_month
 from llmops_assets.cli.options import as_json, platform, print_table, show
-from llmops_core.cost import Bill, Grouping, Line, bill, running_in, spent_in
+from llmops_core.cost import Bill, Grouping, Line, bill, not_billed, running_in, spent_in
 from llmops_core.errors import LlmopsError
 from resources.wiring import Platform
 
@@ -24,10 +24,11 @@ def command(model: str | None, by: Grouping, as_json: bool) -> None:
     that run now are in the month's sum and in no line.
     """
     doors = platform()
+    running, unknown = _running(doors)
     facts = doors.ledger.facts()
+    running = not_billed(running, facts)
     lines = [line for line in bill(facts, by) if model in (None, line.model)]
     month = this_month()
-    running, unknown = _running(doors)
     budget = doors.settings.budget.per_month if doors.settings.budget else None
     now = {"jobs": len(running), "cost": round(running_in(running, month), 6), "unknown": unknown}
     sums = {"month": month, "spent": round(spent_in(facts, month), 6), "budget": budget, "running": now}

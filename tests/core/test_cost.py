@@ -1,10 +1,23 @@
 """What jobs cost: nothing that was paid for is left out, nothing is counted twice, and a spent budget blocks."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops_core.cost import NOT_REGISTERED, RUNNING, Asked, Bill, Spent, bill, over_budget, running_in, spent_in
+from llmops_core.cost import (
+    NOT_REGISTERED,
+    RUNNING,
+    Asked,
+    Bill,
+    Spent,
+    bill,
+    not_billed,
+    over_budget,
+    running_in,
+    spent_in,
+)
 from llmops_core.facts import Fact, Kind
 
 WEIGHTS, BASE, OTHER, EVALUATION = "a" * 64, "b" * 64, "c" * 64, "d" * 64
@@ -150,3 +163,13 @@ def test_a_grouping_lost_or_doubled_money(attempts: list[tuple[str, float, str]]
     whole = sum(each.body["cost"] for each in history)
     for by in ("version", "month"):
         assert sum(line.cost for line in bill(history, by)) == pytest.approx(whole, abs=1e-3)
+
+
+def test_a_job_that_was_ended_and_still_goes_was_paid_for_twice() -> None:
+    """Its bill is written when it is ended; its pods have a minute to go, on a node that is lost for ever."""
+    told = Spent("job", 1, RUNNING, 3600, 2, "a100", 3.0, {"2026-11": 7200.0}, "first")
+    again = replace(told, attempt_id="second")
+    facts = [fact(1, "spent", "weights", replace(told, outcome="cancelled").as_body(), WEIGHTS)]
+    bills = [Bill(Asked("tiny", "weights", WEIGHTS), each) for each in (told, again)]
+    assert [each.spent.attempt_id for each in not_billed(bills, facts)] == ["second"]
+    assert not_billed(bills, []) == bills

@@ -34,6 +34,12 @@ def test_a_pod_was_billed_for_what_it_did_not_run_or_not_for_what_it_ran() -> No
     assert use_of({"metadata": {"uid": "uid"}, "status": {}}, NOW) is None
 
 
+def test_a_clock_that_is_behind_the_cluster_s_gave_money_back() -> None:
+    used = use_of(pod(state("11-03T12:30")), NOW)
+    assert used is not None and used.seconds == span_seconds([used]) == 0
+    assert span_seconds([PodUse("uid", 10, 5)]) == 0
+
+
 def test_a_pod_that_was_deleted_long_ago_counted_until_now() -> None:
     used = use_of(pod(state("11-03T08:00"), leaving="11-03T08:30"), NOW)
     assert used is not None and used.ended == at("11-03T08:30")
