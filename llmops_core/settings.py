@@ -199,6 +199,11 @@ def _violations_of(settings: Settings) -> Iterator[Violation]:
     if isinstance(jobs, ClusterJobsPlace) and wanted is not None and wanted not in jobs.gpus:
         message = f"capacity grants {wanted} GPUs, but nothing says on which nodes they are; add them"
         yield Violation(("jobs", "gpus"), sorted(jobs.gpus), f"a mapping with the key {wanted}", message)
+    if isinstance(jobs, ClusterJobsPlace) and settings.budget is not None:
+        for kind, pool in jobs.gpus.items():
+            if not pool.price_per_hour:
+                message = "a budget cannot hold what has no price; say what an hour of one GPU costs"
+                yield Violation(("jobs", "gpus", kind, "price_per_hour"), pool.price_per_hour, "more than 0", message)
     if settings.executor == "k8s_job":
         for part in ("ledger", "dagster", "mlflow", "artifacts"):
             if getattr(settings.platform, part) is None:

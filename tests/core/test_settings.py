@@ -215,6 +215,8 @@ def test_no_value_anywhere_crashes(at, value):
         (("allowed_endpoints",), ["http://minio:9000"], "allowed_endpoints[0]", "refused"),
         (("allowed_endpoints",), ["169.254.169.254"], "allowed_endpoints[0]", "metadata"),
         (("jobs", "kept_seconds"), 359, "jobs.kept_seconds", "gone before it is billed"),
+        (("jobs", "gpus", "a100", "price_per_hour"), ..., "jobs.gpus.a100.price_per_hour", "has no price"),
+        (("jobs", "gpus", "a100", "price_per_hour"), float("nan"), "jobs.gpus.a100.price_per_hour", ""),
         (("jobs", "orphan_seconds"), 3301, "jobs.kept_seconds", "gone before it is billed"),
         (("serving", "namespace"), ..., "serving.namespace", ""),
         (("serving", "gateway"), ..., "serving.gateway", ""),
