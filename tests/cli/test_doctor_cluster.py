@@ -18,6 +18,7 @@ from llmops_core.settings import Settings, load_settings
 from resources.home import Home
 from resources.wiring import Platform
 from tests.cli.conftest import Ended
+from tests.core.test_allowed_signers import KEY
 from tests.core.test_gateway_state import served
 from tests.deploy.manifests import ROOT, one
 from tests.fakes import kubernetes_kinds as kinds
@@ -72,6 +73,7 @@ def api(monkeypatch: pytest.MonkeyPatch, registry: str) -> Iterator[KubernetesAp
         config = base64.b64encode(json.dumps(login).encode()).decode()
         put(api, "secrets", "v1", "Secret", "registry", data={".dockerconfigjson": config})
         put(api, "secrets", "v1", "Secret", "llmops-jobs")
+        put(api, "secrets", "v1", "Secret", "llmops-servers")
         put(api, "serviceaccounts", "v1", "ServiceAccount", "llmops-job")
         put(api, "serviceaccounts", "v1", "ServiceAccount", "model-server")
         put(api, "gateways", kinds.GATEWAYS.api_version, "Gateway", "models", spec=GATEWAY, status=SERVED)
@@ -113,6 +115,7 @@ def test_looking_made_something(api: KubernetesApi, settings: Settings) -> None:
     ("plural", "name", "diagnosis"),
     [
         ("secrets", "llmops-jobs", "secret llm-staging/llmops-jobs"),
+        ("secrets", "llmops-servers", "secret llm-staging/llmops-servers"),
         ("secrets", "registry", "secret llm-staging/registry"),
         ("serviceaccounts", "llmops-job", "account llm-staging/llmops-job"),
         ("serviceaccounts", "model-server", "account llm-staging/model-server"),
@@ -252,6 +255,10 @@ def outside(clone: GitWithData, registry: str) -> GitWithData:
     for host, _ in IMAGES:
         text = text.replace(f"image: {host}/", f"image: {registry}/")
     (clone.path / "config" / "staging.yaml").write_text(text)
+    people = clone.path / "config" / "approvers"
+    (people / "allowed_signers").write_text(f"ada@example.com {KEY}\n")
+    roles = "approvers: {ada@example.com: {production: [technical, security]}}\n"
+    (people / "approvers.yaml").write_text(roles)
     clone.git("branch", "staging")
     return clone
 

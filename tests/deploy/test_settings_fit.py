@@ -46,6 +46,20 @@ def test_servers_ask_for_what_the_cluster_does_not_have(environment: str) -> Non
 
 
 @environments
+def test_the_keys_of_jobs_or_servers_open_all_of_the_store(environment: str) -> None:
+    """They run what others wrote: recipes, engines, weights. The platform's own keys delete what is kept for ever."""
+    mine = settings(environment)
+    jobs, servers = set(mine["jobs"]["secrets"]), set(mine["serving"]["secrets"])
+    assert jobs and servers and not jobs & servers
+    stored = {
+        secret["spec"]["target"]["name"]: {datum["remoteRef"]["key"] for datum in secret["spec"]["data"]}
+        for secret in of_kind("staging", "ExternalSecret")
+    }
+    for name in jobs | servers:
+        assert not any(stored[name] & keys for other, keys in stored.items() if other != name), name
+
+
+@environments
 def test_jobs_ask_for_what_the_cluster_does_not_have(environment: str) -> None:
     jobs = settings(environment)["jobs"]
     space = jobs["namespace"]
