@@ -15,7 +15,7 @@ from llmops_core import job_manifest
 from llmops_core.cost import RUNNING, Asked, Bill, Spent
 from llmops_core.job_manifest import Attempt, Needs
 from llmops_core.job_names import ATTEMPT_LABEL, FINGERPRINT_ANNOTATION, NAME_LABEL, RUN_LABEL, SELECTOR, JobIdentity
-from llmops_core.job_outcomes import End
+from llmops_core.job_outcomes import End, Outcome
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.job_usage import PodUse, by_month, span_seconds, together, use_of
 from resources.job_attempt import judged
@@ -62,8 +62,8 @@ class JobBills:
         return _bill(name, record.number, str(record.end["outcome"]), record.intent["bill"], uses)
 
     def of_ended(self, kind: Kind, job: Manifest) -> Bill | None:
-        """Of a Job that has ended, as it is written down or as the cluster tells; the step that comes back for it still
-        finds an attempt without an end."""
+        """Of a Job that has ended, as it is written down or as the cluster tells. What it tells is then written
+        down, but for a result, which speaks for itself: what is billed is over, and not made again under its name."""
         name, number, records = self.attempt_of(job)
         record = next((each for each in records.attempts() if each.number == number), None)
         if record is None or "bill" not in record.intent:
@@ -75,7 +75,10 @@ class JobBills:
         identity = JobIdentity(terms["model"], terms["stage"], record.intent["recipe"], fingerprint)
         attempt = Attempt(identity, number, labels.get(RUN_LABEL, ""), Needs(), {})
         uses = self.used(name, number, records)
-        return _bill(name, number, judged(self._api, kind, records, attempt, []).outcome.value, terms, uses)
+        end = judged(self._api, kind, records, attempt, [])
+        if end.outcome is not Outcome.SUCCEEDED:
+            write_end(records, number, end, attempt.run_id, uses)
+        return _bill(name, number, end.outcome.value, terms, uses)
 
     def of_running(self, jobs: list[Manifest]) -> list[Bill]:
         """Of jobs that have not ended, by those of their pods that the cluster knows."""

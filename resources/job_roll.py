@@ -13,7 +13,7 @@ from llmops_core.job_orphans import GoingJob
 from llmops_core.job_outcomes import End, Outcome, is_finished
 from resources.job_bills import JobBills, write_end
 from resources.job_objects import JobObjects
-from resources.kubernetes_api import KubernetesApi, Manifest
+from resources.kubernetes_api import TRAIN_JOBS, KubernetesApi, Manifest
 
 
 class JobRoll:
@@ -39,9 +39,9 @@ class JobRoll:
             used = self._bills.used(name, number, records)  # the pods go with it
             if self._api.delete(kind, name, job.uid, job.version):
                 write_end(records, number, End(Outcome.CANCELLED, why), job.run_id, used)
-                (record,) = (each for each in records.attempts() if each.number == number)
-                if (bill := self._bills.of_record(name, record)) is not None:
-                    on_bill(bill)
+                for record in records.attempts():
+                    if record.number == number and (bill := self._bills.of_record(name, record)) is not None:
+                        on_bill(bill)
                 return True
         return False
 
@@ -51,6 +51,12 @@ class JobRoll:
             if found is not None and found["metadata"]["uid"] == job.uid:
                 return self._bills.of_ended(kind, found)
         return None
+
+    def forget(self, job: GoingJob) -> bool:
+        """A TrainJob, which has no time to live. As it was read: what was billed is what is removed."""
+        if TRAIN_JOBS not in self._objects.kinds or self._api.get(TRAIN_JOBS, job.name) is None:
+            return False
+        return self._api.delete(TRAIN_JOBS, job.name, job.uid, job.version)
 
     def _jobs(self) -> list[Manifest]:
         found = [each for kind in self._objects.kinds for each in self._api.every(kind, job_names.SELECTOR)]

@@ -89,6 +89,10 @@ class Jobs(ABC):
         """What a job that has ended used; None where that is not known any more."""
         return None
 
+    def forget(self, job: GoingJob) -> bool:
+        """Removes what is left of a job that has ended and was billed; False where something else does."""
+        return False
+
     def running(self) -> list[Bill]:
         """What the jobs that run now have used so far."""
         return []

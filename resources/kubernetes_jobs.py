@@ -108,6 +108,9 @@ class KubernetesJobs(Jobs):
     def bill(self, job: GoingJob) -> Bill | None:
         return self._roll.bill(job)
 
+    def forget(self, job: GoingJob) -> bool:
+        return self._roll.forget(job)
+
     def running(self) -> list[Bill]:
         return self._roll.running()
 

@@ -4,6 +4,7 @@ from dagster import DefaultSensorStatus, SensorEvaluationContext, SkipReason, se
 
 from llmops_assets.operations.reaping import bill_ended, reap
 from llmops_assets.resource import PlatformResource
+from llmops_core.errors import LlmopsError, TransientError
 from llmops_core.job_settings import ClusterJobsPlace
 
 
@@ -14,6 +15,13 @@ def reaper(context: SensorEvaluationContext, platform: PlatformResource) -> Skip
     place = opened.settings.jobs
     if not isinstance(place, ClusterJobsPlace):
         return SkipReason("jobs run on this machine, and end with their runs")
-    told = [f"ended {each}" for each in reap(opened, context.instance, place.orphan_seconds)]
-    told += [f"billed {each}" for each in bill_ended(opened, context.instance, place.orphan_seconds)]
+    told: list[str] = []
+    failed: list[str] = []
+    for done, act in (("ended", reap), ("billed", bill_ended)):
+        try:
+            told += [f"{done} {each}" for each in act(opened, context.instance, place.orphan_seconds)]
+        except LlmopsError as error:
+            failed.append(str(error))
+    if failed:
+        raise TransientError("; ".join([*failed, *told]))
     return SkipReason("; ".join(told) or "every job has its run")

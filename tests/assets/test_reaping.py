@@ -3,17 +3,21 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus
+from dagster import DagsterInstance, DagsterRunStatus, build_sensor_context
 
 from llmops_assets.billing import write_down
 from llmops_assets.operations.reaping import bill_ended, reap
+from llmops_assets.sensors.jobs import reaper
 from llmops_core.cost import Asked, Bill, Spent
+from llmops_core.errors import EnvironmentLacks, TransientError
 from llmops_core.job_orphans import GoingJob
+from llmops_core.job_settings import ClusterJobsPlace
 from resources.jobs import Jobs, LocalJobs
 from resources.ledger import SqlLedger
 
@@ -98,6 +102,75 @@ def test_an_old_bill_paid_for_work_that_was_done_again(tmp_path: Path) -> None:
         older = bill_of(place.jobs.going()[0])
         write_down(place, replace(older, spent=replace(older.spent, attempt_id="before")))
         assert bill_ended(place, instance, -120) == ["job-of-unknown"] and len(place.ledger.facts()) == 2
+
+
+class BrokenJobs(RememberingJobs):
+    """Of the job of the run "broken" nothing can be read."""
+
+    def end(self, job: GoingJob, why: str, on_bill: Callable[[Bill], None] = lambda bill: None) -> bool:
+        if job.run_id == "broken":
+            raise EnvironmentLacks("the cluster refuses it")
+        return super().end(job, why, on_bill)
+
+    def bill(self, job: GoingJob) -> Bill | None:
+        if job.run_id == "broken":
+            raise ValueError("its record is torn")
+        return super().bill(job)
+
+    def forget(self, job: GoingJob) -> bool:
+        self.asked.append(f"forget {job.run_id}")
+        return True
+
+
+def test_one_job_kept_the_others_from_their_end(tmp_path: Path) -> None:
+    with DagsterInstance.ephemeral() as instance:
+        jobs = BrokenJobs("broken", "unknown", "other")
+        place = platform(jobs, tmp_path)
+        with pytest.raises(TransientError, match="job-of-broken could not be ended: the cluster refuses it"):
+            reap(place, instance, 300)
+        assert jobs.killed == ["unknown", "other"]
+        assert costs(place).keys() == {"job-of-unknown", "job-of-other"}
+
+
+def test_one_job_kept_the_others_from_their_bill_or_a_spent_one_stayed_for_ever(tmp_path: Path) -> None:
+    with DagsterInstance.ephemeral() as instance:
+        jobs = BrokenJobs("broken", "unknown")
+        place = platform(jobs, tmp_path)
+        for _ in range(2):
+            with pytest.raises(TransientError, match="could not be billed: its record is torn"):
+                bill_ended(place, instance, 300)
+        assert costs(place).keys() == {"job-of-unknown"}
+        assert jobs.asked == ["unknown", "forget unknown", "forget unknown"]
+
+
+def test_the_sensor_billed_nothing_when_a_job_could_not_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its tick must not look as if every job had its run."""
+    with DagsterInstance.ephemeral() as instance:
+        place = platform(BrokenJobs("broken", "unknown"), tmp_path)
+        place.settings = SimpleNamespace(jobs=ClusterJobsPlace.model_construct(orphan_seconds=300))
+        monkeypatch.setattr(place.jobs, "bill", bill_of)
+        resource = SimpleNamespace(open=lambda: place)
+        with (
+            build_sensor_context(instance=instance) as context,
+            pytest.raises(TransientError, match=r"job-of-broken could not be ended.*ended job-of-unknown.*billed job"),
+        ):
+            reaper._raw_fn(context, platform=resource)
+        assert costs(place).keys() == {"job-of-unknown", "job-of-broken"}
+
+
+def test_a_run_that_has_no_time_of_its_end_kept_its_job_for_ever(tmp_path: Path) -> None:
+    with DagsterInstance.ephemeral() as instance:
+        over = run(instance, DagsterRunStatus.FAILURE)
+        (record,) = instance.get_run_records()
+        before = record.update_timestamp - timedelta(hours=1)
+        old = [record._replace(end_time=None, update_timestamp=before)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(instance, "get_run_records", lambda *_: old)
+            assert reap(platform(RememberingJobs(over), tmp_path), instance, 300) == [
+                f"job-of-{over}: run {over} is over"
+            ]
 
 
 def test_a_machine_without_a_cluster_asked_for_runs(tmp_path: Path) -> None:

@@ -133,6 +133,20 @@ def test_work_that_was_done_again_was_for_nothing(world: ClusterWorld) -> None:
     assert len(first) == 1 and len({each.key for each in world.spent} - first) == 1
 
 
+def test_what_goes_on_when_its_job_was_billed_and_removed_was_for_nothing(world: ClusterWorld) -> None:
+    """An attempt has one bill: work that is done again is another attempt."""
+    pod = left(world, 100)
+    pod.ends(9)
+    world.api.settle()
+    (job,) = world.door().ended()
+    bill = world.door().bill(job)
+    world.client.delete(JOBS, job.name, job.uid)  # its time to live is over
+    until(lambda: world.job_objects == world.api.objects("pods", NAMESPACE) == [])
+    assert finished(world, 2, world.following(run="second", **ON_GPUS)).errors == []
+    assert bill is not None and bill.spent.key in {each.key for each in world.spent if each.attempt == 1}
+    assert world.admissions == ["begins", "asks", "begins", "asks", "ends"]
+
+
 def test_what_was_taken_was_done_again_with_money_that_is_not_there(world: ClusterWorld) -> None:
     going = world.following(**ON_GPUS)
     until(lambda: world.api.watches.open > 0)

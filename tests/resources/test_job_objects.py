@@ -10,6 +10,7 @@ from llmops_core.errors import EnvironmentLacks, IntegrityError
 from llmops_core.job_manifest import Attempt
 from llmops_core.job_settings import ClusterJobsPlace
 from resources.job_objects import JobObjects
+from resources.job_roll import JobRoll
 from resources.kubernetes_api import JOBS, TRAIN_JOBS, TRAINING_RUNTIMES, KubernetesApi
 from tests.core.test_job_manifest import ATTEMPT, FULL, ON_GPUS, ON_NODES
 from tests.fakes.kubernetes_api import KubernetesApi as StandIn
@@ -52,6 +53,17 @@ def test_train_jobs_that_ended_stayed_for_ever(api: KubernetesApi) -> None:
         objects.tidy(attempt)
     assert api.every(TRAIN_JOBS) == []
     assert [each["metadata"]["name"] for each in api.every(JOBS)] == [OTHER.name]  # until its time to live is over
+
+
+def test_train_jobs_that_ended_when_nobody_looked_stayed_for_ever(api: KubernetesApi) -> None:
+    objects = JobObjects(PLACE, api)
+    objects.make(ON_GPUS)
+    objects.make(OTHER)
+    roll = JobRoll(api, objects, None)  # type: ignore[arg-type]  # nothing is billed
+    found = {each.name: each for each in roll.going()}
+    assert not roll.forget(replace(found[ON_GPUS.name], version="1")), "it is not as it was read"
+    assert roll.forget(found[ON_GPUS.name]) and not roll.forget(found[OTHER.name])
+    assert api.every(TRAIN_JOBS) == [] and [each["metadata"]["name"] for each in api.every(JOBS)] == [OTHER.name]
 
 
 def test_the_runtime_of_somebody_else_was_taken_for_ours(api: KubernetesApi) -> None:
