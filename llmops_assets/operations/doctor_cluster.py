@@ -61,14 +61,14 @@ def examine_cluster(settings: Settings, hidden: Hidden) -> Examined:
         for purpose, text in images_of(place).items():
             yield from guarded(f"image of {purpose}", lambda p=place, u=purpose, t=text: image(view, p, u, t))
     if jobs is not None:
-        yield from _jobs(view, jobs)
+        yield from _jobs(view, jobs, hidden)
     if serving is not None:
         yield from examine_serving(view, serving, settings.platform.artifacts is not None, hidden)
 
 
-def _jobs(view: ClusterView, jobs: ClusterJobsPlace) -> Examined:
+def _jobs(view: ClusterView, jobs: ClusterJobsPlace, hidden: Hidden) -> Examined:
     space = jobs.namespace
-    yield from guarded("rights of jobs", lambda: rights(view, "jobs", space, rights_of_jobs(jobs)))
+    yield from guarded("rights of jobs", lambda: rights(view, "jobs", space, rights_of_jobs(jobs), hidden))
     yield from guarded("a job", lambda: _trial(view, jobs))
     if jobs.workload == "train_job":
         yield from guarded("a train job", lambda: _train_job_trial(view, jobs))

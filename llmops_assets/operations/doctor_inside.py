@@ -16,6 +16,7 @@ from llmops_core.settings import Settings
 from resources.wiring import Platform
 
 Hidden = Mapping[str, str]  # {part: what of it only a pod reaches}
+RIGHTS = "rights"  # a part of jobs and of serving
 
 
 def hidden_from(platform: Platform) -> Hidden:
@@ -24,7 +25,8 @@ def hidden_from(platform: Platform) -> Hidden:
     if platform.home.origin is not None or unfit_for_pods(settings, settings.branch, settings.name):
         return {}
     found = {part: address for part, address in _addresses(settings) if address and only_inside(address)}
-    return found | {part: file for part, file in _files(settings) if file and not Path(file).exists()}
+    found |= {part: file for part, file in _files(settings) if file and not Path(file).exists()}
+    return found | {RIGHTS: "the platform's account: its rights are not those of whoever asks here"}
 
 
 def _addresses(settings: Settings) -> Iterator[tuple[str, str | None]]:

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmops_core.doctor import Diagnosis, Health, Right, judge_rights
+from llmops_assets.operations.doctor_inside import RIGHTS, Hidden
+from llmops_core.doctor import Diagnosis, Health, Right, ask_from_inside, judge_rights
 from llmops_core.errors import EnvironmentLacks, InputError, TransientError
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.serving_settings import ClusterServingPlace
-from resources.cluster_view import ClusterView, Hidden
+from resources.cluster_view import ClusterView
+from resources.cluster_view import Hidden as HiddenPlace
 from resources.image_registry import WhoAsks, has_image, login_in, parse_image
 
 Examined = Iterator[Diagnosis]
@@ -28,7 +30,7 @@ def guarded(name: str, part: Callable[[], Examined]) -> Examined:
     """A part that the cluster hides is unknown; one that it refuses, or does not answer for, has failed."""
     try:
         yield from part()
-    except Hidden as error:
+    except HiddenPlace as error:
         yield Diagnosis(name, Health.UNKNOWN, str(error), "ask as somebody who may look there")
     except TransientError as error:
         yield Diagnosis(name, Health.UNKNOWN, str(error), "ask again when it answers")
@@ -57,8 +59,12 @@ def trial(view: ClusterView, name: str, path: str, manifest: Manifest, mend: str
     yield Diagnosis(name, Health.OK, f"would be accepted in {manifest['metadata']['namespace']}")
 
 
-def rights(view: ClusterView, name: str, namespace: str, wanted: list[Right]) -> Examined:
-    yield judge_rights(f"rights of {name}", namespace, {right: view.granted(right, namespace) for right in wanted})
+def rights(view: ClusterView, name: str, namespace: str, wanted: list[Right], hidden: Hidden) -> Examined:
+    """Of whoever asks; where that is not the platform, they say nothing about it."""
+    if RIGHTS in hidden:
+        yield ask_from_inside(f"rights of {name}", hidden[RIGHTS])
+    else:
+        yield judge_rights(f"rights of {name}", namespace, {right: view.granted(right, namespace) for right in wanted})
 
 
 def needed_by(places: Iterable[Place]) -> list[Wanted]:

@@ -31,7 +31,8 @@ FRONT = "http"  # the port of a server's pod whose figures are a canary's eviden
 
 
 def examine_serving(view: ClusterView, serving: ClusterServingPlace, has_store: bool, hidden: Hidden) -> Examined:
-    yield from guarded("rights of serving", lambda: rights(view, "serving", serving.namespace, rights_of_serving()))
+    mine = rights_of_serving()
+    yield from guarded("rights of serving", lambda: rights(view, "serving", serving.namespace, mine, hidden))
     yield from guarded("a server", lambda: _trial(view, serving))
     yield from guarded(f"gateway {serving.gateway.name}", lambda: _gateway(view, serving))
     if "prometheus" in hidden:

@@ -269,7 +269,7 @@ def test_names_that_only_pods_know_were_asked_and_called_broken(
     ended = llmops("doctor", "--json", "--environment", "staging")
     found = {each["name"]: each for each in ended.json["diagnoses"]}
     unknown = {name for name, each in found.items() if each["verdict"] == "unknown"}
-    assert unknown == ONLY_PODS | {"prometheus"}, ended.output
+    assert unknown == ONLY_PODS | {"prometheus", "rights of jobs", "rights of serving"}, ended.output
     assert all("ask from inside" in found[name]["mend"] for name in unknown)
     assert (ended.exit_code, ended.json["well"]) == (2, False)
     assert f"Nothing failed, but {len(unknown)} of" in llmops("doctor", "--environment", "staging").output
@@ -285,7 +285,7 @@ def test_a_failure_was_hidden_by_what_is_unknown(
 def test_whoever_is_the_platform_itself_was_sent_inside(tmp_path: Path) -> None:
     """In a pod; and on a machine beside the cluster, which must reach all that its settings name."""
     here, mine = Home(tmp_path, tmp_path, 1, "staging"), load_settings(TEXT.encode(), "config/staging.yaml")
-    assert hidden_from(Platform(here, mine)).keys() == {"mlflow", "signing", "prometheus"}
+    assert hidden_from(Platform(here, mine)).keys() == {"mlflow", "signing", "prometheus", "rights"}
     pod = replace(here, origin=WatchedRepository(name="own", url="https://git.example.com/a.git", branch="staging"))
     assert hidden_from(Platform(pod, mine)) == {}
     beside = mine.model_copy(update={"platform": mine.platform.model_copy(update={"artifacts": None})})
