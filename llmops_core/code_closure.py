@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import lru_cache
 from threading import Lock
 
 from llmops_core.errors import InputError, Problem
@@ -23,6 +24,7 @@ _NO_CODE_ENDINGS = (".md", ".pyi", ".dvc", "dvc.lock", "dvc.yaml", ".gitignore")
 # other, and a try that somebody else's parsing spoilt is repeated.
 _PARSING = Lock()
 PARSE_ATTEMPTS = 20
+FILES_KEPT = 512
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)")
 _NEEDED_BY = re.compile(r"^ {4}#(?: via|  ) ([A-Za-z0-9._-]+)")
 # Packages that are imported under another name. A name missing here is not overlooked: it counts as the whole lock.
@@ -150,7 +152,9 @@ def _tree(content: bytes) -> ast.Module:
         return ast.parse(content)
 
 
-def _imports(path: str, content: bytes) -> list[str]:
+@lru_cache(maxsize=FILES_KEPT)
+def _imports(path: str, content: bytes) -> tuple[str, ...]:
+    """Recipes share most of their modules, and a revision most of its files with the one before."""
     try:
         tree = _tree(content)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -162,7 +166,7 @@ def _imports(path: str, content: bytes) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and (module := _absolute(path, node)):
             names.append(module)
             names += [f"{module}.{alias.name}" for alias in node.names]
-    return names
+    return tuple(names)
 
 
 def _absolute(path: str, node: ast.ImportFrom) -> str:

@@ -17,6 +17,8 @@ from llmops_assets.release import Release, open_release
 from llmops_assets.resource import PlatformResource
 from llmops_assets.step import Step
 from resources.home import Home
+from resources.recipe_code import RecipeCode
+from resources.source import GitSource
 from resources.wiring import Platform, build_platform
 from tests.fakes.git_with_data import ANSWERS, GitWithData, made_repository
 from tests.fakes.http_gateway import AnsweringGateway, GatewayServer
@@ -50,9 +52,10 @@ class Turn:
 
 
 class World:
-    """One repository, one home, one platform. `doors` returns a platform as another process would open it."""
+    """One repository, one home, one platform. `doors` returns a platform as another process would open it, but for what
+    a process finds out of the code of recipes: that is found once, as it takes half of a story's time."""
 
-    def __init__(self, root: Path, server: GatewayServer) -> None:
+    def __init__(self, root: Path, server: GatewayServer, code: RecipeCode | None = None) -> None:
         self.root = root
         self.server = server
         self.repository = GitWithData(root / "repository")
@@ -60,6 +63,7 @@ class World:
         self.gateway = server.gateway = AnsweringGateway(ANSWERS)
         self.serving, self.registry = FakeServing(), FakeRegistry()
         self.jobs, self.processes = FakeJobs(), FakeProcesses()
+        self.code = code or RecipeCode(GitSource(root / "repository"))
         self.instance = DagsterInstance.ephemeral()
         self.instance.add_dynamic_partitions("models", [MODEL])
 
@@ -67,6 +71,8 @@ class World:
         platform = build_platform(self.home)
         fakes = {"gateway": self.gateway, "metrics": FakeMetrics(self.gateway), "serving": self.serving}
         platform.__dict__.update(fakes, registry=self.registry, jobs=self.jobs, processes=self.processes)
+        if self.home.origin is None:
+            platform.__dict__["recipe_code"] = self.code
         return platform
 
     def release(self, revision: str = "") -> Release:
@@ -124,7 +130,7 @@ class Snapshot:
         then = self.world
         remove(then.root)
         shutil.copytree(self.kept, then.root, symlinks=True)
-        world = World(then.root, then.server)
+        world = World(then.root, then.server, then.code)
         world.serving, world.registry = copy.deepcopy((then.serving, then.registry))
         world.gateway.applied = list(then.gateway.applied)
         return world
