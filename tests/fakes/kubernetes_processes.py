@@ -50,6 +50,7 @@ class ContainerProcess:
         )
         self._thread = threading.Thread(target=self._attend, daemon=True)
         self._thread.start()
+        threading.Thread(target=self._clear, daemon=True).start()
         if limit_bytes:
             threading.Thread(target=self._guard, daemon=True).start()
 
@@ -79,6 +80,12 @@ class ContainerProcess:
                 self._on_line(line.decode(errors="replace").rstrip("\n"))
         code = self.process.wait()
         self._on_end(128 - code if code < 0 else code, self._reason)
+
+    def _clear(self) -> None:
+        """The container ends with its first process, whatever that has left behind."""
+        self.process.wait()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def _guard(self) -> None:
         while self.process.poll() is None:

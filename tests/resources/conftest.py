@@ -12,6 +12,9 @@ import pytest
 from hub_server import Hub
 from model_samples import model_files
 
+from tests.fakes.kubernetes_api import KubernetesApi as StandIn
+from tests.resources.kubernetes_samples import NAMESPACE
+
 QUIET_GIT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
@@ -168,6 +171,14 @@ def s3_address(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     return s3_server
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[StandIn]:
+    """Of the Kubernetes API, with one namespace of ours."""
+    with StandIn() as api:
+        api.create_namespace(NAMESPACE)
+        yield api
 
 
 @pytest.fixture

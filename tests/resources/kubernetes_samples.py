@@ -3,6 +3,7 @@
 from typing import Any
 
 Json = dict[str, Any]
+NAMESPACE = "llm"  # of the fixture `stand_in`
 
 
 def job(name: str, command: list[str] | None = None, **spec: Any) -> Json:

@@ -38,6 +38,13 @@ def test_the_tests_for_a_cluster_do_not_work() -> None:
         assert [each["metadata"]["name"] for each in api.objects("namespaces")] == ["default", "kube-system"]
 
 
-def test_a_suite_without_a_cluster_passed_in_silence() -> None:
-    told = suite("", "tests/cluster/test_api_facts.py")
+def test_a_suite_without_a_cluster_passed_in_silence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, which has imported already what takes seconds."""
+    monkeypatch.setenv("LLMOPS_TEST_KUBECONFIG", "")
+    monkeypatch.chdir(ROOT)
+    plain = ["-v", "-rs", "-m", "cluster", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    pytest.main([*plain, "tests/cluster/test_api_facts.py"])
+    told = capsys.readouterr().out
     assert "no cluster: LLMOPS_TEST_KUBECONFIG names no kubeconfig" in told and "passed" not in told, told

@@ -14,17 +14,10 @@ from resources.job_roll import JobRoll
 from resources.kubernetes_api import JOBS, TRAIN_JOBS, TRAINING_RUNTIMES, KubernetesApi
 from tests.core.test_job_manifest import ATTEMPT, FULL, ON_GPUS, ON_NODES
 from tests.fakes.kubernetes_api import KubernetesApi as StandIn
+from tests.resources.kubernetes_samples import NAMESPACE
 
-NAMESPACE = "llm"
 PLACE = ClusterJobsPlace.model_validate({**FULL, "workload": "train_job", "queue": None})
 OTHER = replace(ON_GPUS, identity=replace(ON_GPUS.identity, recipe="evaluate"))
-
-
-@pytest.fixture(scope="module")
-def stand_in() -> Iterator[StandIn]:
-    with StandIn() as api:
-        api.create_namespace(NAMESPACE)
-        yield api
 
 
 @pytest.fixture

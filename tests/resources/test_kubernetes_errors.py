@@ -11,8 +11,8 @@ from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, Llm
 from resources.cluster_view import ClusterView
 from resources.kubernetes_api import JOBS, PODS, AlreadyExists, Kind, KubernetesApi, client_of_cluster
 from tests.fakes.kubernetes_api import KubernetesApi as StandIn
+from tests.resources.kubernetes_samples import NAMESPACE
 
-NAMESPACE = "errors"
 NOWHERE = Kind("apis/nobody.example.com/v1", "things")
 JOB = {
     "apiVersion": "batch/v1",
@@ -31,13 +31,6 @@ CALLS: dict[str, Call] = {
     "update": lambda api, made: api.replace(JOBS, made, JOB),
     "watch": lambda api, made: next(api.watch(JOBS, "", made["metadata"]["resourceVersion"])),
 }
-
-
-@pytest.fixture(scope="module")
-def stand_in() -> Iterator[StandIn]:
-    with StandIn() as api:
-        api.create_namespace(NAMESPACE)
-        yield api
 
 
 @pytest.fixture

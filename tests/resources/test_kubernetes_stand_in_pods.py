@@ -4,6 +4,7 @@ manager and scheduler of version 1.36; what the kubelet does is simulated from i
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from llmops_core.job_names import MANAGED_BY, MANAGER, NAME_LABEL
+from llmops_core.job_outcomes import is_over
+from resources.job_watch import JobWatch
+from resources.kubernetes_api import KubernetesApi as Client
 from tests.fakes.kubernetes_api import COMMAND, KubernetesApi, Plan
 from tests.resources.kubernetes_samples import conditions, deployment, job
 
@@ -247,7 +252,8 @@ def test_a_command_did_not_see_its_own_environment_only(api: KubernetesApi, batc
 
 def test_a_process_outlived_its_pod(api: KubernetesApi, batch: client.BatchV1Api, tmp_path: Path) -> None:
     api.kubelet.plan = lambda pod: COMMAND
-    waits = f"trap 'echo asked; exit 0' TERM; touch {tmp_path}/trapped; sleep 60 & wait"
+    # a shell that is asked to end while it makes a child may not hear it: this one looks again soon
+    waits = f"trap 'echo asked; exit 0' TERM; touch {tmp_path}/trapped; while :; do sleep 0.05; done"
     batch.create_namespaced_job("default", job("a", ["sh", "-c", waits]))
     wait_for(lambda: api.pods_of("a") and api.pod_of("a")["status"]["phase"] == "Running")
     wait_for((tmp_path / "trapped").exists)
@@ -255,6 +261,16 @@ def test_a_process_outlived_its_pod(api: KubernetesApi, batch: client.BatchV1Api
     batch.delete_namespaced_job("a", "default", propagation_policy="Foreground")
     wait_for(lambda: api.get("jobs", "a") is None)
     assert pids and not any(os.path.exists(f"/proc/{pid}") for pid in pids)  # noqa: PTH110
+
+
+def test_what_a_container_had_started_outlived_it(api: KubernetesApi, batch: client.BatchV1Api, tmp_path: Path) -> None:
+    """Its first process ends, and all others of the container with it: on a node nothing is left of them."""
+    api.kubelet.plan = lambda pod: COMMAND
+    leaves = f"sleep 60 & echo $! > {tmp_path}/pid; exit 3"
+    batch.create_namespaced_job("default", job("a", ["sh", "-c", leaves]))
+    wait_for(lambda: "Failed" in conditions(api.get("jobs", "a") or {}))
+    left = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"
+    wait_for(lambda: not left.exists() or left.read_text().split()[2] == "Z")
 
 
 def test_a_process_kept_more_memory_than_it_may(api: KubernetesApi, batch: client.BatchV1Api) -> None:
@@ -303,8 +319,18 @@ def test_a_rollout_took_the_old_pods_away_before_the_new_were_ready(api: Kuberne
     assert {pod["spec"]["containers"][0]["image"] for pod in api.objects("pods", "default")} == {"i:2"}
 
 
-def test_500_jobs_took_the_stand_in_too_long(api: KubernetesApi, batch: client.BatchV1Api) -> None:
+def test_of_500_jobs_one_was_lost_done_twice_or_watched_alone(api: KubernetesApi) -> None:
+    """By a process that waits for all of them."""
     api.kubelet.plan = lambda pod: Plan(seconds=0.01)
-    for number in range(500):
-        api.put("jobs", job(f"j{number}"))
-    wait_for(lambda: all("Complete" in conditions(each) for each in api.objects("jobs")), 20)
+    watch = JobWatch(Client(api.client(), "default"))
+    names = [f"j{number}" for number in range(500)]
+    with ExitStack() as waiting:
+        for name in names:
+            waiting.enter_context(watch.watching(name))
+            made = job(name)
+            made["spec"]["template"]["metadata"] = {"labels": {MANAGED_BY: MANAGER, NAME_LABEL: name}}
+            api.put("jobs", made)
+        wait_for(lambda: all("Complete" in conditions(each) for each in api.objects("jobs")))
+        wait_for(lambda: all(is_over(pod) for name in names for pod in watch.pods(name) or [{}]))
+        assert [len(watch.pods(name)) for name in names] == [1] * 500
+        assert (api.watches.opened, api.watches.open) == (1, 1)
