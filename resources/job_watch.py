@@ -84,10 +84,13 @@ class JobWatch:
             try:
                 if not version:
                     version = self._list()
+                before = version
                 for event in self._api.watch(PODS, SELECTOR, version):
                     version, pause = self._take(event), FIRST_PAUSE_SECONDS
                     if not self._is_needed():
                         return
+                if version == before:  # a server or proxy that ends each watch at once is not asked without a pause
+                    time.sleep(FIRST_PAUSE_SECONDS)
             except Gone:
                 version = ""
             except LlmopsError as error:

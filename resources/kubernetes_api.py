@@ -226,7 +226,8 @@ _CUT = _cut()
 
 def _meaning(code: int, status: Mapping[str, Any], asked: str) -> LlmopsError:
     message, reason = str(status.get("message", ""))[:1000], str(status.get("reason", ""))
-    if code == 404:
+    # a proxy that does not find the API says 404 too; of objects the API says why, and of groups these words
+    if code == 404 and (reason or "404 page not found" in message):
         return NotFound(f"the cluster has nothing for {asked}: {message}; see that the kind and namespace are there")
     if code == 409:
         there = f"the cluster refuses {asked}: {message}"

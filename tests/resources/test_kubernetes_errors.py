@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,6 +59,18 @@ def test_an_exception_of_the_api_escaped_from_its_door(
     else:
         told = {"get": None, "delete": False, "patch": False, "update": None}
         assert status in (404, 409) and answer == told[verb], "what was refused seems to be done"
+
+
+def test_a_proxy_that_lost_the_api_said_that_a_job_is_gone(
+    api: KubernetesApi, made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is gone is done again: beside one that goes on."""
+    page = SimpleNamespace(status=404, read=lambda: b"<html>404 Not Found<hr>nginx</html>")
+    pool = api._client.rest_client.pool_manager
+    monkeypatch.setattr(pool, "request", lambda *_, **__: page)
+    for call in (api.get, api.delete):
+        with pytest.raises(TransientError):
+            call(JOBS, "one", *([] if call == api.get else ["uid"]))
 
 
 def test_a_kind_that_the_cluster_has_not_was_a_raw_exception(api: KubernetesApi) -> None:
