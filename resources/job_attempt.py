@@ -47,6 +47,7 @@ class AttemptWatch:
         self._told = self._news = ""
         self._seen = 0
         self.stopped = True
+        self.queued: Manifest | None = None  # the job as it was read, while its queue gives it no place
 
     @property
     def pods(self) -> list[Manifest]:
@@ -72,6 +73,7 @@ class AttemptWatch:
             raise self._watch.trouble
         if not self._watch.synced:
             return None
+        self.queued = None
         pods = self.pods
         if self._is_over(pods):
             return self._over(pods)
@@ -117,6 +119,7 @@ class AttemptWatch:
             return judged(self._api, self._kind, self._records, self._attempt, [])
         if is_suspended(job):
             self._since.pop("no pod", None)
+            self.queued = job
             self._news = f"in the queue {self._place.queue}" if self._place.queue else "suspended"
             return None
         if self._lasted("no pod") > self._place.pending_seconds:

@@ -55,8 +55,11 @@ class JobObjects:
             self._serve(service, found["metadata"]["uid"])
         return found
 
+    def find(self, attempt: Attempt) -> Manifest | None:
+        return self._api.get(self.kind(attempt), attempt.name)
+
     def delete(self, attempt: Attempt) -> None:
-        found = self._api.get(self.kind(attempt), attempt.name)
+        found = self.find(attempt)
         if found is not None:
             self._api.delete(self.kind(attempt), attempt.name, found["metadata"]["uid"])
 

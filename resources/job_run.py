@@ -31,6 +31,10 @@ class WaitingRun(ABC):
         """Whether somebody asked for the run's end; a worker that is asked to end is not a run that is cancelled."""
 
     @abstractmethod
+    def is_over(self) -> bool:
+        """Whether it has ended or somebody asked for that: what is begun for it now is for nobody."""
+
+    @abstractmethod
     def pipes_context(self) -> Any:
         """What Dagster Pipes tells a program of the run."""
 
@@ -60,6 +64,10 @@ class DagsterWaitingRun(WaitingRun):
     def is_cancelled(self) -> bool:
         run = self._context.instance.get_run_by_id(self.id)
         return run is None or run.status in (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED)
+
+    def is_over(self) -> bool:
+        run = self._context.instance.get_run_by_id(self.id)
+        return run is None or run.is_finished or run.status is DagsterRunStatus.CANCELING
 
     def pipes_context(self) -> Any:
         return build_external_execution_context_data(self._context, None)

@@ -149,11 +149,13 @@ class Killed(BaseException):
 
 
 class RunBook:
-    """The events of runs, in memory; `cancelled` holds the runs whose end somebody asked for."""
+    """The events of runs, in memory; `cancelled` holds the runs whose end somebody asked for, `over` those that ended
+    without their worker."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str, dict[str, Any], tuple[Any, ...]]] = []
         self.cancelled: set[str] = set()
+        self.over: set[str] = set()
 
     def messages(self, run: str) -> list[str]:
         return [message for name, message, _, _ in self.events if name == run]
@@ -175,6 +177,9 @@ class RecordingRun(WaitingRun):
 
     def is_cancelled(self) -> bool:
         return self._id in self._book.cancelled
+
+    def is_over(self) -> bool:
+        return self._id in self._book.over | self._book.cancelled
 
     def pipes_context(self) -> Any:
         return {"run_id": self._id}

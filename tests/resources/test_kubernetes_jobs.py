@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,16 @@ from dagster import AssetExecutionContext, DagsterInstance, RetryPolicy, asset, 
 from dagster._core.errors import DagsterExecutionInterruptedError
 from kubernetes.client import BatchV1Api
 
-from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, TransientError
+from llmops_core.errors import (
+    EnvironmentLacks,
+    GateRefused,
+    InputError,
+    IntegrityError,
+    Interrupted,
+    TransientError,
+)
 from llmops_core.job_names import RUN_LABEL
+from llmops_core.job_outcomes import End, Outcome
 from llmops_core.job_settings import GpuPool
 from resources import job_attempt
 from resources.home import Home
@@ -27,7 +36,7 @@ from tests.fakes.job_worlds import BUCKET, NAMESPACE, ClusterWorld, Going, Kille
 from tests.fakes.kubernetes_api import KubernetesApi
 from tests.fakes.kubernetes_kinds import JOBS as STORED_JOBS
 from tests.fakes.kubernetes_kinds import SERVICES as STORED_SERVICES
-from tests.fakes.memory_s3 import MemoryS3
+from tests.fakes.memory_s3 import STORES, MemoryS3
 
 GPUS = {"a100": {"node_selector": {"gpu": "a100"}, "price_per_hour": 3600.0}}
 
@@ -268,6 +277,68 @@ def test_a_failure_that_nobody_wrote_down_was_lost_to_the_same_run(world: Cluste
     assert succeeded(finished(world, 2, world.following()))
 
 
+def test_a_worker_that_outlived_its_run_began_again_what_the_reaper_ended(world: ClusterWorld) -> None:
+    """Its job would be ended again after its grace, and made again, for as long as the worker lives."""
+    going = world.following()
+    world.pod()
+    world.book.over.add("run")
+    (job,) = world.door().going()
+    assert world.door().end(job, "run run is over")
+    (error,) = going.ended().errors
+    assert isinstance(error, Interrupted) and "run run is over" in str(error)
+    assert world.admissions.count("asks") == 1 and world.door().going() == []
+
+
+def test_a_worker_that_died_before_it_made_its_job_left_leave_to_begin(world: ClusterWorld) -> None:
+    """Of the budget, and of GPUs that others have meanwhile."""
+    world.api.faults.refuse(403, verb="create", resource="jobs", times=1)
+    assert isinstance(world.follow().errors[0], EnvironmentLacks) and world.admissions == ["begins", "asks"]
+    world.budget_is_spent = True
+    assert isinstance(world.follow(run="second").errors[0], GateRefused) and world.job_objects == []
+    assert world.admissions[2:] == ["begins", "asks"]
+    world.budget_is_spent = False
+    assert succeeded(finished(world, 1, world.following(run="third")))
+
+
+@pytest.mark.parametrize("run", ["run", "second"])
+def test_an_attempt_whose_job_was_deleted_was_made_again_without_a_word(world: ClusterWorld, run: str) -> None:
+    """It has ended: its own run is told how, and another one makes an attempt of its own."""
+    first = world.following(on_progress=dies)
+    world.pod().reports(1, 3)
+    first.ended()
+    (job,) = world.job_objects
+    world.client.delete(JOBS, job["metadata"]["name"], job["metadata"]["uid"])
+    until(lambda: world.job_objects == world.api.objects("pods", NAMESPACE) == [])
+    if run == "run":
+        (error,) = world.follow(run=run).errors
+        assert isinstance(error, TransientError) and ("lost" in str(error) or "pod_deleted" in str(error))
+    assert succeeded(finished(world, 2, world.following(run=run)))
+    assert world.admissions == ["begins", "asks", "begins", "asks", "ends"]
+
+
+def test_what_was_taken_a_thousand_times_was_taken_once_too_often(world: ClusterWorld) -> None:
+    first = world.following(on_progress=dies)
+    pod = world.pod()
+    pod.reports(1, 3)
+    first.ended()
+    pod.records.ended(1, End(Outcome.EVICTED, "told"), run_id="run")
+    pod.records.intend(1500, pod.records.intent(1))
+    pod.records.ended(1500, End(Outcome.EVICTED, "told"), run_id="run")
+    going = world.following()
+    until(lambda: world.api.watches.open > 0)
+    world.api.kubelet.preempt(world.pod(1501).pod)
+    assert succeeded(finished(world, 1502, going))
+
+
+def test_a_result_was_refused_whose_attempt_the_lifecycle_took(world: ClusterWorld) -> None:
+    """What was written when a job began is older than its result, and goes before it."""
+    assert succeeded(finished(world, 1, world.following()))
+    store = STORES[str(world.store_place.endpoint)]
+    for bucket, key in [each for each in store.objects if "/attempts/" in each[1]]:
+        store.delete_object(bucket, key)
+    assert succeeded(world.follow(run="second"))
+
+
 def test_a_result_was_made_twice(world: ClusterWorld) -> None:
     assert succeeded(finished(world, 1, world.following()))
     before = len(world.api.requests)
@@ -307,6 +378,28 @@ def test_a_job_in_a_queue_was_given_up(world: ClusterWorld) -> None:
         job["metadata"]["name"], NAMESPACE, {"spec": {"suspend": False}}
     )
     assert succeeded(finished(world, 1, going))
+
+
+def test_a_job_in_a_queue_began_with_money_that_was_gone_meanwhile(
+    world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resources.kubernetes_jobs.ASK_AGAIN_SECONDS", 0.05)
+    world.place = world.place.model_copy(update={"queue": "gpus"})
+    going = world.following()
+    until(lambda: "waits: in the queue gpus" in "".join(world.book.messages("run")))
+    until(lambda: world.admissions.count("asks") > 2)
+    assert going.goes
+    world.budget_is_spent = True
+    (error,) = going.ended().errors
+    assert isinstance(error, GateRefused) and error.stage == "budget"
+    until(lambda: world.job_objects == [])
+    world.budget_is_spent = False
+    second = world.following()
+    until(lambda: len(world.job_objects) == 1)
+    suspends(world, False)
+    world.pod(2)
+    world.budget_is_spent = True  # what goes on is not asked
+    assert succeeded(finished(world, 2, second))
 
 
 def suspends(world: ClusterWorld, suspend: bool) -> None:
@@ -479,7 +572,7 @@ def test_a_run_forgot_what_it_had_shown() -> None:
     def made(context: AssetExecutionContext) -> None:
         run = DagsterWaitingRun(context)
         heard.append(list(run.heard()))
-        assert not run.is_cancelled() and run.pipes_context()["run_id"] == run.id
+        assert not run.is_cancelled() and not run.is_over() and run.pipes_context()["run_id"] == run.id
         run.show("a line", {"cost": 1.5}, heard=("job", "pod", "log", len(heard)))
         if len(heard) == 1:
             raise ValueError("once more")
@@ -489,6 +582,8 @@ def test_a_run_forgot_what_it_had_shown() -> None:
         assert done.success and [len(each) for each in heard] == [0, 1]
         assert heard[1] == [("job", "pod", "log", 1)]
         assert [e.message for e in instance.all_logs(done.run_id)].count("a line") == 2
+        context = SimpleNamespace(run=done.dagster_run, instance=instance)
+        assert DagsterWaitingRun(context).is_over(), "it may begin what nobody waits for"  # type: ignore[arg-type]
 
 
 def test_settings_chose_another_door_or_none_was_told_of(
