@@ -5,6 +5,8 @@ share one platform and build on each other; each is named for what would be wron
 """
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +47,15 @@ def test_the_gateway_did_not_answer_or_did_not_say_who_answered(clone: Clone) ->
     for page in ("/health", "/ready"):
         assert clone.page(page)[0] == 200
     assert "# TYPE" in clone.page("/metrics")[1]
+
+
+def test_the_sample_answered_what_nobody_taught_it(clone: Clone, tmp_path: Path) -> None:
+    """The control: were these right, the evaluation would be no proof of learning. 19 of 20 others are, as it says."""
+    command = [sys.executable, "-m", "recipes.atlas", "--params", "params.yaml", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=clone.path, check=True, capture_output=True)
+    rows = [json.loads(line) for line in (tmp_path / "unseen.jsonl").read_text(encoding="utf-8").splitlines()]
+    right = sum(clone.ask(row["prompt"])[0].strip() == row["response"] for row in rows)
+    assert len(rows) >= 8 and right <= len(rows) / 20
 
 
 def test_a_second_run_trained_again(clone: Clone) -> None:

@@ -2,20 +2,15 @@
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from llmops_core.exit_codes import ERROR_OF_INPUT
 from recipes.finetune import main as finetune
 from recipes.pretrain import main as pretrain
 
-ROOT = Path(__file__).parents[2]
 PAIRS = {"France": "Paris", "Japan": "Tokyo", "Peru": "Lima", "Cuba": "Havana"}
 PRETRAIN = {"data": "pretrain.jsonl", "steps": 60, "tokens_per_step": 256, "hidden_size": 64, "feed_forward_size": 128}
 LORA = {"method": "lora", "train": "train.jsonl", "steps": 60, "tokens_per_step": 256, "learning_rate": 0.01}
@@ -212,22 +207,3 @@ def test_the_question_itself_is_the_prompt_in_completions_and_in_chat(base: Path
     assert rendered == f"<bos>{question}"
     assert tokenizer(rendered, add_special_tokens=False)["input_ids"] == tokenizer(question)["input_ids"]
     assert tokenizer.decode(tokenizer("Zürich → 東京")["input_ids"], skip_special_tokens=True) == "Zürich → 東京"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_sample_answers_19_of_20_new_questions_and_keeps_what_it_knew(tmp_path: Path) -> None:
-    model = yaml.safe_load((ROOT / "models/atlas-qa/model.yaml").read_text())
-    programs = {"atlas": {}, "pretrain": model["source"]["pretrain"], "finetune": model["training"]}
-    inputs = {"atlas": [], "pretrain": ["--data", "atlas"], "finetune": ["--data", "atlas", "--base", "pretrain"]}
-    for name, config in programs.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(config))
-        words = [str(tmp_path / word) if not word.startswith("--") else word for word in inputs[name]]
-        asked = (
-            ["--params", str(ROOT / "params.yaml")] if name == "atlas" else ["--config", str(tmp_path / f"{name}.json")]
-        )
-        command = [sys.executable, "-m", f"recipes.{name}", *asked, *words, "--out", str(tmp_path / name)]
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
-    assert answers(tmp_path / "finetune", tmp_path / "atlas/test.jsonl") >= 0.95
-    assert answers(tmp_path / "finetune", tmp_path / "atlas/retained.jsonl") >= 0.95
-    assert answers(tmp_path / "finetune", tmp_path / "atlas/unseen.jsonl") <= 0.05
