@@ -106,13 +106,16 @@ def _queue(view: ClusterView, namespace: str, queue: str) -> Examined:
     if found is None:
         yield from there(view, Wanted(name, path))
         return
-    conditions = (found.get("status") or {}).get("conditions") or []
-    shut = [each for each in conditions if each["type"] == "Active" and each["status"] == "False"]
-    if shut:
+    said = {each["type"]: each for each in (found.get("status") or {}).get("conditions") or []}.get("Active", {})
+    if said.get("status") == "True":
+        yield Diagnosis(name, Health.OK, "it admits jobs")
+    elif said.get("status") == "False":
         mend = "see its ClusterQueue: kubectl describe clusterqueues"
-        yield Diagnosis(name, Health.FAILED, f"it admits nothing: {shut[0].get('message', '')}", mend)
+        yield Diagnosis(name, Health.FAILED, f"it admits nothing: {said.get('message', '')}", mend)
     else:
-        yield Diagnosis(name, Health.OK, "it is there")
+        yield Diagnosis(
+            name, Health.UNKNOWN, "it is there, and nobody says whether it admits jobs", "see whether Kueue runs"
+        )
 
 
 def _gpus(view: ClusterView, jobs: ClusterJobsPlace) -> Examined:

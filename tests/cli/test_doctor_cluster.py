@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,8 @@ def api(monkeypatch: pytest.MonkeyPatch, registry: str) -> Iterator[KubernetesAp
         put(api, "gatewayclasses", kinds.GATEWAYS.api_version, "GatewayClass", "models", spec=CLASS, status=ACCEPTED)
         put(api, "podmonitors", kinds.POD_MONITORS.api_version, "PodMonitor", "model-servers", spec=MONITOR)
         put(api, "priorityclasses", "scheduling.k8s.io/v1", "PriorityClass", "llmops-serving", value=100000)
-        put(api, "localqueues", kinds.LOCAL_QUEUES.api_version, "LocalQueue", "training", spec={"clusterQueue": "q"})
+        queue: Any = {"spec": {"clusterQueue": "q"}, "status": {"conditions": [{"type": "Active", "status": "True"}]}}
+        put(api, "localqueues", kinds.LOCAL_QUEUES.api_version, "LocalQueue", "training", **queue)
         put(api, "priorityclasses", "scheduling.k8s.io/v1", "PriorityClass", "llmops-training", value=1000)
         yield api
 
@@ -219,6 +221,18 @@ def test_a_gateway_that_nobody_serves_was_called_there(api: KubernetesApi, setti
     idle = settings.serving.model_copy(update={"gateway": settings.serving.gateway.model_copy(update={"name": "idle"})})
     found = examined(settings.model_copy(update={"serving": idle}))["gateway idle"]
     assert found.verdict is Health.FAILED and "nobody serves it" in found.found
+
+
+@pytest.mark.parametrize("status", [{}, {"conditions": [{"type": "Active", "status": "Unknown"}]}])
+def test_a_queue_that_nobody_looked_at_was_called_ready(
+    api: KubernetesApi, settings: Settings, status: dict[str, Any]
+) -> None:
+    """Any API server keeps the object; without Kueue's controller its jobs wait for ever."""
+    version = kinds.LOCAL_QUEUES.api_version
+    put(api, "localqueues", version, "LocalQueue", "idle", spec={"clusterQueue": "q"}, status=status)
+    jobs = settings.jobs.model_copy(update={"queue": "idle"})
+    found = examined(settings.model_copy(update={"jobs": jobs}))["queue idle"]
+    assert found.verdict is Health.UNKNOWN and "Kueue" in found.mend
 
 
 def test_a_queue_that_admits_nothing_was_called_ready(api: KubernetesApi, settings: Settings) -> None:
