@@ -5,6 +5,7 @@ folder and a report, and streams log lines and progress over the Pipes protocol 
 a log file, whose last lines explain a failure.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from dagster import AssetExecutionContext, PipesMessageReader, open_pipes_session
 from dagster._core.errors import DagsterExecutionInterruptedError
@@ -31,6 +32,7 @@ from llmops_core.job_orphans import GoingJob
 from llmops_core.job_outcomes import ACTIONS, End, end_by_code
 
 STOP_SECONDS = 20
+ASKED_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 TAIL_BYTES = 2000
 
 Progress = dict[str, Any]
@@ -173,8 +175,25 @@ def _ended(job: Job, context: AssetExecutionContext, reader: PipesMessageReader,
     ):
         environment = {**os.environ, **job.environment, **session.get_bootstrap_env_vars()}
         environment["PYTHONPATH"] = str(job.code)
-        process = subprocess.Popen(_command(job), cwd=job.code, env=environment, stdout=output, stderr=output)
-        return _wait(process)
+        return _wait(started(_command(job), job.code, environment, output))
+
+
+def started(
+    command: list[str], folder: Path, environment: Mapping[str, str], output: IO[bytes]
+) -> "subprocess.Popen[bytes]":
+    """A child that is asked to end when this process is no more, however that came: nobody else would end it. Only
+    Linux knows how; elsewhere it outlives a process that is killed."""
+    me, ask = os.getpid(), getattr(ctypes.CDLL(None), "prctl", None)
+
+    def with_me() -> None:
+        if ask is not None:
+            ask(ASKED_WITH_PARENT, signal.SIGTERM)
+            if os.getppid() != me:  # it died before it was asked for
+                os._exit(SIGNALS_FROM + signal.SIGTERM)
+
+    return subprocess.Popen(
+        command, cwd=folder, env=dict(environment), stdout=output, stderr=output, preexec_fn=with_me
+    )
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

@@ -3,6 +3,9 @@
 import json
 import re
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from dagster import AssetExecutionContext, MaterializeResult, asset, materialize
 
 from llmops_core.errors import InputError, LlmopsError, TransientError
 from resources.jobs import Asked, Job, LocalJobs, _wait
+
+ROOT = Path(__file__).parents[2]
 
 RECIPE = """
 import json, os, sys
@@ -98,10 +103,28 @@ def test_last_words_of_an_earlier_run_explained_this_one(code: Path) -> None:
     assert "out of memory" not in str(error)
 
 
-def test_a_cancelled_run_left_its_job_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
-    import sys
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from resources.jobs import started
+process = started(["sleep", "60"], Path("/"), {"PATH": os.environ["PATH"]}, sys.stderr.buffer)
+print(process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child that its parent died")
+def test_a_run_that_was_killed_left_its_job_running() -> None:
+    told = subprocess.run([sys.executable, "-c", DIES], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    left = Path("/proc") / told.stdout.strip() / "stat"
+    until = time.monotonic() + 20
+    while left.exists() and left.read_text().split()[2] != "Z":
+        assert time.monotonic() < until, "it goes on for nobody"
+        time.sleep(0.01)
+    assert told.returncode == -signal.SIGKILL
+
+
+def test_a_cancelled_run_left_its_job_running(monkeypatch: pytest.MonkeyPatch) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     wait = process.wait
     interruptions = iter([KeyboardInterrupt()])
