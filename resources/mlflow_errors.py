@@ -1,4 +1,5 @@
-"""MLflow's exceptions, told apart by who must act. They end at the registry's door."""
+"""MLflow's exceptions, and those of the store where its client puts files, told apart by who must act. They end at the
+registry's door."""
 
 import re
 import sqlite3
@@ -9,6 +10,7 @@ from typing import TypeVar
 
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, LlmopsError, Problem, TransientError
 from resources.disk import disk_full
+from resources.object_store import ABSENT, REFUSED
 
 Answer = TypeVar("Answer")
 
@@ -27,11 +29,21 @@ _DAMAGED = re.compile(r"DatabaseError|malformed|not a database|no such table|no 
 @contextmanager
 def mlflow_errors(doing: str) -> Iterator[None]:
     """Turns what MLflow and its database raise while `doing` something into an error of this project."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        raise _store_refuses(doing, code if code in REFUSED | ABSENT else "", str(error)) from error
+    except Boto3Error as error:  # an upload that failed tells the code in its text alone
+        refused = next((code for code in sorted(REFUSED | ABSENT) if f"({code})" in str(error)), "")
+        raise _store_refuses(doing, refused, str(error)) from error
+    except BotoCoreError as error:
+        raise TransientError(f"{doing}: the registry's store of files could not be reached: {error}") from error
     except (MlflowException, SQLAlchemyError) as error:
         code = getattr(error, "error_code", "INTERNAL_ERROR")
         raise _translated(code, str(error).strip() or type(error).__name__, doing) from error
@@ -48,6 +60,14 @@ def _translated(code: str, said: str, doing: str) -> LlmopsError:
     if code in _RETRY:
         return TransientError(f"{doing}: the registry does not answer as it should: {summary}")
     return InputError(Problem("registry", doing, code, "what MLflow accepts", summary))
+
+
+def _store_refuses(doing: str, code: str, said: str) -> LlmopsError:
+    """`code` is empty for what may pass."""
+    if not code:
+        return TransientError(f"{doing}: the registry's store of files cannot answer: {said}")
+    message = "the store of the registry's files refuses it: give the platform credentials, and rights there"
+    return InputError(Problem("registry", doing, code, "a place that may be written", f"{message} ({said})"))
 
 
 def or_none(read: Callable[[], Answer]) -> Answer | None:

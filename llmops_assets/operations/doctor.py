@@ -5,22 +5,20 @@ settings do not name is not needed, and said to be so. What only pods of the clu
 from outside.
 """
 
-import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from llmops_assets.operations.approving import trusted_roles, trusted_signers
 from llmops_assets.operations.doctor_cluster import examine_cluster
 from llmops_assets.operations.doctor_inside import hidden_from
+from llmops_assets.operations.doctor_registry import examine_registry
 from llmops_assets.operations.identity import sign_version
 from llmops_core import lifecycle
 from llmops_core.allowed_signers import identities_of
 from llmops_core.approval import APPROVAL_NAMESPACE
 from llmops_core.doctor import Diagnosis, Health, ask_from_inside, judge_clock, judge_disk, judge_refusals
-from llmops_core.errors import EnvironmentLacks, LlmopsError, TransientError
+from llmops_core.errors import LlmopsError, TransientError
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.platform_settings import Bucket, Postgres
 from llmops_core.uris import parse_s3
@@ -33,7 +31,6 @@ from resources.machine import free_bytes, is_free, lacking_programs, may_write
 from resources.platform_start import parts
 from resources.postgres import database_url
 from resources.ruling_files import FETCH_SECONDS
-from resources.secret_values import secret_value
 from resources.wiring import Platform, build_platform
 
 PROGRAMS = ("git", "ssh-keygen")
@@ -223,28 +220,6 @@ def _database(name: str, database: Postgres | None, platform: Platform) -> Exami
     )
 
 
-def _registry(platform: Platform) -> Examined:
-    server = platform.settings.platform.mlflow
-    if server is None:
-        yield Diagnosis("mlflow", Health.OK, "embedded: it starts with the platform")
-        return
-    headers = {"Authorization": f"Bearer {secret_value(server.token, os.environ)}"} if server.token else {}
-    page = f"{server.url.rstrip('/')}/api/2.0/mlflow/registered-models/search?max_results=1"
-    request = urllib.request.Request(page, headers=headers)  # noqa: S310 -- an address of the settings, http or https
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-            is_a_registry = isinstance(json.load(answer), dict)
-    except urllib.error.HTTPError as error:
-        raise EnvironmentLacks(f"{server.url} answers {error.code}: see its token, and its allowed hosts") from None
-    except OSError as error:
-        raise TransientError(f"{server.url} cannot be reached: {getattr(error, 'reason', error)}") from None
-    except ValueError:
-        is_a_registry = False
-    if not is_a_registry:
-        raise EnvironmentLacks(f"{server.url} answers, but not as MLflow does: is that a page to log in at?")
-    yield Diagnosis("mlflow", Health.OK, f"{server.url} answers")
-
-
 def _machine(home: Home) -> Examined:
     lacking = lacking_programs(*PROGRAMS)
     if lacking:
@@ -279,7 +254,7 @@ PARTS: dict[str, Callable[[Platform], Examined]] = {
     "job store": _job_store,
     "ledger": _ledger,
     "dagster storage": _dagster,
-    "mlflow": _registry,
+    "mlflow": examine_registry,
 }
 
 

@@ -121,6 +121,7 @@ def test_a_page_to_log_in_at_was_called_a_registry(page: bytes, good: bool) -> N
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         places = SimpleNamespace(mlflow=SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", token=None))
         platform: Any = SimpleNamespace(settings=SimpleNamespace(platform=places))
-        (found,) = asked("mlflow", lambda: PARTS["mlflow"](platform))
+        found, *files = asked("mlflow", lambda: PARTS["mlflow"](platform))
         server.shutdown()
     assert found.verdict is (Health.OK if good else Health.FAILED), found
+    assert [each.verdict for each in files] == ([Health.UNKNOWN] if good else []), "it has no experiment"
