@@ -21,6 +21,7 @@ from resources.gpu_figures import gpu_figures
 from resources.job_transport import JobRecords, JobStore
 
 PIECE_BYTES = 60_000  # a piece of output becomes one event of the run
+UNSENT_BYTES = 64_000_000
 LAST_WORDS_BYTES = 4000
 GPU_EVERY = 6  # reports
 
@@ -36,7 +37,7 @@ class Relay:
         self._channel = PipesS3MessageWriterChannel(store.client, store.bucket, prefix)
         self._file, self._seconds = messages, seconds
         self._read_bytes, self._rounds = 0, 0
-        self._output, self._lock = bytearray(), threading.Lock()
+        self._output, self._forgotten, self._lock = bytearray(), 0, threading.Lock()
         self._waiting: dict[str, bytes] = {}  # by kind: the piece that is being sent
         self._sent = {"messages": 0, "log": 0}
         self._ended = threading.Event()
@@ -63,7 +64,15 @@ class Relay:
             os.write(sys.stdout.fileno(), chunk)
             with self._lock:
                 self._output += chunk
+                self._forget_some()
             self.last_words = (self.last_words + chunk.decode(errors="replace"))[-LAST_WORDS_BYTES:]
+
+    def _forget_some(self) -> None:
+        """What cannot be sent is kept in the pod's memory, which is the recipe's: the oldest half of too much goes."""
+        if len(self._output) > UNSENT_BYTES:
+            cut = self._output.find(b"\n", UNSENT_BYTES // 2) + 1 or UNSENT_BYTES // 2
+            del self._output[:cut]
+            self._forgotten += cut
 
     def _carry(self) -> None:
         while not self._ended.wait(self._seconds):
@@ -112,6 +121,9 @@ class Relay:
     def _next_output(self) -> bytes:
         """Up to the last whole line, or all of a piece that has none."""
         with self._lock:
+            if self._forgotten:
+                self._output[:0] = b"(%d bytes are missing here: the store did not answer)\n" % self._forgotten
+                self._forgotten = 0
             piece = bytes(self._output[:PIECE_BYTES])
             cut = piece.rfind(b"\n") + 1
             if not cut and len(piece) < PIECE_BYTES and not self._ended.is_set():

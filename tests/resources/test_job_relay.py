@@ -82,6 +82,30 @@ def test_an_hour_of_messages_became_one_piece(store: JobStore, tmp_path: Path) -
     assert len(told) >= 4 and all(len(piece) <= PIECE_BYTES for piece in told if not piece.startswith(b"100 "))
 
 
+def test_an_outage_of_the_store_filled_the_memory_of_the_pod(
+    store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is missing then must be told."""
+    monkeypatch.setattr("resources.s3_folder.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("resources.job_relay.UNSENT_BYTES", 200_000)
+    memory = STORES[str(store.place.endpoint)]
+    memory.down = True
+    with Relay(store, store.job(FINGERPRINT), 1, POD, tmp_path / "messages", 0.01) as relay:
+        talks = "for n in range(100_000): print(n, 'x' * 30)"
+        process = subprocess.Popen([sys.executable, "-c", talks], stdout=subprocess.PIPE)
+        relay.listen_to(process)
+        process.wait()
+        assert len(relay._output) <= 200_000
+        memory.down = False
+    pieces = [store.job(FINGERPRINT).log(1, POD, index) or b"" for index in range(1, 20)]
+    lines = b"".join(pieces).decode().splitlines()
+    (told,) = (line for line in lines if line.startswith("("))
+    lines.remove(told)
+    missing = int(told.removeprefix("(").partition(" bytes are missing")[0])
+    whole = sum(len(f"{n} {'x' * 30}\n") for n in range(100_000))
+    assert missing + sum(len(line) + 1 for line in lines) == whole and lines[-1].startswith("99999 ")
+
+
 def test_figures_of_gpus_were_added_up_wrongly() -> None:
     figures = parsed("90, 1000, 80000, 300.5\n70, 3000, 80000, [N/A]\n")
     assert figures == {"gpu_percent": 80, "gpu_memory_mib": 4000, "gpu_memory_total_mib": 160000, "gpu_watts": 300.5}
