@@ -81,8 +81,9 @@ class Ledger(ABC):
         """The newest fact of a model that has one of these kinds."""
 
     @abstractmethod
-    def newest_of_each(self, *kinds: Kind, subject: str | None = None) -> list[Fact]:
-        """For each model the newest fact that has one of these kinds, and this subject if one is given."""
+    def newest_of_each(self, *kinds: Kind, subject: str | None = None, after: int = 0) -> list[Fact]:
+        """For each model the newest fact after the number `after` that has one of these kinds, and this subject if one
+        is given."""
 
     @abstractmethod
     def entries(self) -> list[tuple[Fact, str | None]]:
@@ -151,8 +152,9 @@ class SqlLedger(Ledger):
         query = select(_facts).where(_facts.c.model == model, _facts.c.kind.in_(kinds))
         return next(iter(self._read(query.order_by(_facts.c.sequence.desc()).limit(1))), None)
 
-    def newest_of_each(self, *kinds: Kind, subject: str | None = None) -> list[Fact]:
-        newest = select(func.max(_facts.c.sequence)).where(_facts.c.kind.in_(kinds)).group_by(_facts.c.model)
+    def newest_of_each(self, *kinds: Kind, subject: str | None = None, after: int = 0) -> list[Fact]:
+        newest = select(func.max(_facts.c.sequence)).where(_facts.c.kind.in_(kinds), _facts.c.sequence > after)
+        newest = newest.group_by(_facts.c.model)
         if subject is not None:
             newest = newest.where(_facts.c.subject == subject)
         return self._read(select(_facts).where(_facts.c.sequence.in_(newest)).order_by(_facts.c.model))

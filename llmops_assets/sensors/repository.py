@@ -137,8 +137,7 @@ def _due(platform: Platform, change: Change, seen: Cursor | None, by: str, pause
     """The models to decide, those last whose remote was silent: they may take long."""
     if seen is None:
         return sorted(change.models)
-    asked = {fact.model: fact.sequence for fact in _asked_here(platform, by)}
-    untold = (model for model, sequence in asked.items() if sequence > seen.facts)
+    untold = [fact.model for fact in _asked_here(platform, by, seen.facts)]
     again = (model for model, looks in seen.waiting.items() if (not paused if looks == SILENT else _is_due(looks)))
     silent = _silent(seen.waiting)
     return sorted({*change.models, *untold, *again}, key=lambda model: (model in silent, model))
@@ -156,11 +155,11 @@ def _is_known(platform: Platform, newest: Fact | None, seen: Cursor) -> bool:
     return bool(there) and there[0].digest == seen.digest
 
 
-def _asked_here(platform: Platform, by: str) -> list[Fact]:
-    """The newest request or retirement of each model that this sensor wrote. One that is newer than the cursor was
-    written by a tick that died: its model is looked at again, even if the branch is back where the cursor has it. What
-    a person asked for since stands until a commit changes the model."""
-    newest = platform.ledger.newest_of_each("requested", "retired")
+def _asked_here(platform: Platform, by: str, after: int) -> list[Fact]:
+    """The newest request or retirement of each model, if this sensor wrote it after the cursor's fact: a tick that died
+    wrote it. Its model is looked at again, even if the branch is back where the cursor has it. What a person asked for
+    since stands until a commit changes the model."""
+    newest = platform.ledger.newest_of_each("requested", "retired", after=after)
     return [fact for fact in newest if repository_in(fact) == platform.repository and fact.body.get("by") in (by, None)]
 
 

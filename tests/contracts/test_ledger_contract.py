@@ -93,6 +93,7 @@ def test_the_newest_facts_were_others(url: str) -> None:
     assert ledger.newest("c", "produced") is None
     assert [fact.body["number"] for fact in ledger.newest_of_each("produced")] == [3, 1]
     assert [fact.body["number"] for fact in ledger.newest_of_each("refused")] == [2]
+    assert [fact.body["number"] for fact in ledger.newest_of_each("produced", after=2)] == [3]
     ledger.append("refused", model="a", subject="arrivals", body={"number": 4})
     assert [fact.body["number"] for fact in ledger.newest_of_each("refused", subject="weights")] == [2]
 
