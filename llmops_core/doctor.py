@@ -150,11 +150,14 @@ def judge_rights(name: str, namespace: str, granted: Mapping[Right, bool]) -> Di
     return Diagnosis(name, Health.OK, f"{len(granted)} rights in {namespace}")
 
 
-def judge_refusals(name: str, address: str, refused: Mapping[str, str]) -> Diagnosis:
-    """`refused` says of each operation that was tried why it failed; empty where it worked."""
+def judge_refusals(name: str, address: str, refused: Mapping[str, str], answered: bool) -> Diagnosis:
+    """`refused` says of each operation that was tried why it failed; empty where it worked. `answered` says whether the
+    store was heard at all: where it was not, its policy is not what is wrong."""
     bad = [f"{operation}: {why}" for operation, why in refused.items() if why]
     if bad:
         mend = f"give the platform's credentials these rights on {address}, in the store's policy"
+        if not answered:
+            mend = "see the store's address in the settings, whether it runs, and what network policies let through"
         return Diagnosis(name, Health.FAILED, "; ".join(bad), mend)
     return Diagnosis(name, Health.OK, f"{', '.join(refused)} at {address}")
 

@@ -15,10 +15,11 @@ from resources.object_store import NamedPlace
 @dataclass(frozen=True)
 class Tried:
     """`refused`: {operation: why it failed, or nothing}. `skew_seconds`: how far this machine's clock is ahead of the
-    store's; None where the store never answered."""
+    store's; None where the store did nothing of it. `answered`: whether it was heard, if only with a refusal."""
 
     refused: dict[str, str]
     skew_seconds: float | None
+    answered: bool
 
 
 def try_bucket(place: NamedPlace) -> Tried:
@@ -36,7 +37,7 @@ def try_bucket(place: NamedPlace) -> Tried:
         if upload := trial.run("upload in parts", lambda: client.create_multipart_upload(**asked)):
             parts = {**asked, "UploadId": upload["UploadId"]}
             trial.run("end an upload", lambda: client.abort_multipart_upload(**parts))
-    return Tried(trial.refused, trial.skew_seconds)
+    return Tried(trial.refused, trial.skew_seconds, trial.answered)
 
 
 def lifecycle_rules(place: NamedPlace) -> list[dict[str, Any]]:
@@ -61,6 +62,7 @@ class _Trial:
         self._place = place
         self.refused: dict[str, str] = {}
         self.skew_seconds: float | None = None
+        self.answered = False
 
     def run(self, operation: str, action: Callable[[], Any]) -> Any:
         """The answer, or None where it was refused."""
@@ -69,8 +71,9 @@ class _Trial:
             answer = self._place.asked(action)
         except LlmopsError as error:
             self.refused[operation] = error.problems[0].message if isinstance(error, InputError) else str(error)
+            self.answered |= isinstance(error, InputError)
             return None
-        self.refused[operation] = ""
+        self.refused[operation], self.answered = "", True
         if date := answer["ResponseMetadata"]["HTTPHeaders"].get("date"):
             # whole seconds, cut off: half of one is the best guess
             self.skew_seconds = (before + time.time()) / 2 - parsedate_to_datetime(date).timestamp() - 0.5

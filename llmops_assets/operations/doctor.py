@@ -194,7 +194,7 @@ def _bucket_or_folder(name: str, field: str, bucket: Bucket | None, platform: Pl
 
 def _bucket(name: str, field: str, bucket: Bucket, platform: Platform) -> Examined:
     tried = try_bucket(platform.named_place(field, bucket))
-    yield judge_refusals(name, bucket.uri, tried.refused)
+    yield judge_refusals(name, bucket.uri, tried.refused, tried.answered)
     if tried.skew_seconds is not None:
         yield judge_clock(f"clock against {name}", tried.skew_seconds)
 

@@ -63,9 +63,13 @@ def test_an_old_cluster_was_taken_for_one_that_will_do(minor: str, verdict: Heal
 
 
 def test_a_refused_write_was_hidden_by_a_list_that_worked() -> None:
-    found = judge_refusals("artifacts", "s3://b/a", {"list": "", "write": "access denied"})
+    found = judge_refusals("artifacts", "s3://b/a", {"list": "", "write": "access denied"}, True)
     assert (found.verdict, found.found) == (Health.FAILED, "write: access denied")
-    assert judge_refusals("artifacts", "s3://b/a", {"list": "", "write": ""}).verdict is Health.OK
+    assert judge_refusals("artifacts", "s3://b/a", {"list": "", "write": ""}, True).verdict is Health.OK
+    away = judge_refusals("artifacts", "s3://b/a", {"list": "no such host"}, False)
+    assert (
+        away.verdict is Health.FAILED and "address" in away.mend and "policy" not in away.mend.replace("policies", "")
+    )
 
 
 def test_one_missing_right_of_many_was_overlooked() -> None:
