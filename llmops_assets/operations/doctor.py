@@ -122,8 +122,12 @@ def _data(platform: Platform) -> Examined:
         yield from _bucket("dvc remote", "platform.dvc_remote", bucket, platform)
         yield from asked("dvc settings", lambda: _dvc_settings(remotes, bucket))
     elif not (name := remotes.default()):
-        found = "none: data is only in the cache of this machine"
-        yield Diagnosis("dvc remote", Health.NOT_NEEDED, found, "dvc remote add --default, before others need the data")
+        mend = "dvc remote add --default, before others need the data"
+        if platform.home.origin is None:
+            found = "none: data is only in the cache of this machine"
+            yield Diagnosis("dvc remote", Health.NOT_NEEDED, found, mend)
+        else:
+            yield Diagnosis("dvc remote", Health.FAILED, "none, and pods share no cache: no model has its data", mend)
     elif trouble := remotes.trouble():
         yield Diagnosis("dvc remote", Health.FAILED, f"{name}: {trouble}", "mend .dvc/config or its credentials")
     else:

@@ -329,6 +329,12 @@ def test_a_release_that_nobody_can_approve_was_called_well(world: PodWorld, tmp_
     assert said()[1] == "technical: grace@example.com"
 
 
+def test_data_that_no_pod_can_have_was_not_needed(world: PodWorld) -> None:
+    world.repository.commit({".dvc/config": "[core]\n    analytics = false\n"}, "no remote")
+    (found,) = PARTS["dvc remote"](world.doors())
+    assert found.verdict.value == "failed" and "no model has its data" in found.found
+
+
 @pytest.mark.parametrize(
     ("config", "verdict", "told"),
     [
