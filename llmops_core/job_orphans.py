@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GoingJob:
-    """A job that has not ended. Times are seconds since 1970; `version` is that of the object as it was read."""
+    """A job that has not ended. Times are seconds since 1970; `version` is that of the object as it was read, of the
+    kind that a cluster calls `kind`."""
 
     name: str
     run_id: str
     began: float
     uid: str
     version: str
+    kind: str = "jobs"
 
 
 def orphans(

@@ -13,7 +13,7 @@ from llmops_core.errors import EnvironmentLacks, Interrupted, TransientError
 from llmops_core.job_attempts import memory_for_next
 from llmops_core.job_manifest import Attempt
 from llmops_core.job_names import JobIdentity
-from llmops_core.job_outcomes import is_finished
+from llmops_core.job_outcomes import is_finished, is_over
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.train_job import DISTRIBUTED
 from resources.job_attempt import judged
@@ -24,7 +24,7 @@ from resources.job_roll import run_of
 from resources.job_run import WaitingRun
 from resources.job_transport import AttemptRecord, JobRecords, JobStore
 from resources.jobs import Job
-from resources.kubernetes_api import KubernetesApi, Manifest
+from resources.kubernetes_api import PODS, KubernetesApi, Manifest
 from resources.object_store import NamedPlace
 
 
@@ -61,13 +61,16 @@ class Opening:
                 work.job.on_spent(bill.spent)
 
     def over(self, work: Work) -> Attempt | None:
-        """An attempt of this run that is over, and whose end nobody wrote down. That of another run is no failure of
-        this one: it is written down, and no more."""
+        """An attempt that is to be followed to its end, for it has no Job any more: that of this run, whose end nobody
+        wrote down, or one whose pods go on. That of another run is no failure of this one: it is written down, and no
+        more."""
         record = _open(work.records)
         if record is None or work.records.result() is not None:
             return None
         attempt = self._attempt(work, record.number, record.intent)
         found = self._objects.find(attempt)
+        if found is None and self._has_pods(attempt):
+            return attempt  # whose Job somebody took from under them, or which the settings made as another kind
         if not (is_finished(found) if found is not None else work.records.pods(record.number)):
             return None
         owner = run_of(found) if found is not None else job_names.label_value(str(record.intent["run_id"]))
@@ -75,6 +78,9 @@ class Opening:
             return attempt
         self._close(work, attempt, owner)
         return None
+
+    def _has_pods(self, attempt: Attempt) -> bool:
+        return not all(is_over(pod) for pod in self._api.every(PODS, f"{job_names.NAME_LABEL}={attempt.name}"))
 
     def goes(self, work: Work) -> bool:
         """Whether this work has a Job that goes on, or is done: it needs nothing that it has not got."""

@@ -59,6 +59,16 @@ def test_train_jobs_that_ended_when_nobody_looked_stayed_for_ever(api: Kubernete
     assert api.every(TRAIN_JOBS) == [] and [each["metadata"]["name"] for each in api.every(JOBS)] == [OTHER.name]
 
 
+def test_train_jobs_that_the_settings_name_no_more_were_seen_by_nobody(stand_in: StandIn, api: KubernetesApi) -> None:
+    JobObjects(PLACE, api).make(ON_GPUS)
+    now = JobRoll(api, JobObjects(PLACE.model_copy(update={"workload": "job"}), api), None)  # type: ignore[arg-type]
+    assert [(each.name, each.kind) for each in now.going()] == [(ON_GPUS.name, "trainjobs")]
+    stand_in.faults.refuse(403, verb="list", resource="trainjobs", times=2)
+    assert now.going() == [], "a platform that never had them may have no right to look"
+    with pytest.raises(EnvironmentLacks):
+        JobRoll(api, JobObjects(PLACE, api), None).going()  # type: ignore[arg-type]
+
+
 def test_the_runtime_of_somebody_else_was_taken_for_ours(api: KubernetesApi) -> None:
     objects = JobObjects(PLACE, api)
     objects.make(ON_GPUS)

@@ -316,6 +316,19 @@ def test_an_attempt_whose_job_was_deleted_was_made_again_without_a_word(world: C
     assert world.admissions == ["begins", "asks", "begins", "asks", "ends"]
 
 
+@pytest.mark.parametrize("run", ["run", "second"])
+def test_pods_whose_job_was_taken_from_under_them_got_a_second_one_beside_them(world: ClusterWorld, run: str) -> None:
+    first = world.following(on_progress=dies)
+    pod = world.pod()
+    pod.reports(1, 3)
+    first.ended()
+    (job,) = world.job_objects
+    world.client.delete(JOBS, job["metadata"]["name"], job["metadata"]["uid"], propagation="Orphan")
+    until(lambda: world.job_objects == [])
+    assert succeeded(finished(world, 1, world.following(run=run)))
+    assert world.job_objects == [] and len(world.api.objects("pods", NAMESPACE)) == 1
+
+
 def test_what_was_taken_a_thousand_times_was_taken_once_too_often(world: ClusterWorld) -> None:
     first = world.following(on_progress=dies)
     pod = world.pod()
