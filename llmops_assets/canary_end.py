@@ -1,13 +1,14 @@
 """The way back from a canary, for its own run, for a person and for the sensor that finds one without a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from llmops_assets.deploying import deployment_named, route, serving_now
 from llmops_core.errors import GateRefused, TransientError
-from llmops_core.facts import Fact
+from llmops_core.facts import Fact, latest
 from llmops_core.open_canary import OpenCanary, open_canary
-from llmops_core.routing import Deployment, RouteTable
+from llmops_core.routing import Deployment, Route, RouteTable, Share
 from llmops_core.verdict import Verdict
 from resources.wiring import Platform
 
@@ -27,7 +28,7 @@ def baseline_of(platform: Platform, model: str, candidate: str) -> Deployment | 
     return baseline
 
 
-def give_back(platform: Platform, model: str, baseline: Deployment | None, permit: Callable[[], None]) -> list[str]:
+def give_back(platform: Platform, model: str, baseline: Deployment | None, permit: Callable[[], object]) -> list[str]:
     """All traffic to what served before, at once. What a person must know of it. `permit` as in `deploying.route`."""
     if baseline is not None:
         route(platform, "production", [(baseline, 100)], permit)
@@ -41,11 +42,44 @@ def give_back(platform: Platform, model: str, baseline: Deployment | None, permi
     return ["no version served before, so none does now"]
 
 
-def refuse_unless_open(platform: Platform, canary: Fact) -> None:
+def refuse_unless_open(platform: Platform, canary: Fact) -> OpenCanary:
     """Raises GateRefused when somebody else ended the canary that began with this fact: its traffic is theirs."""
     now = open_canary(platform.ledger.facts(canary.model))
     if now is None or now.start.sequence != canary.sequence:
         raise GateRefused("canary", f"the canary of {canary.body['candidate']} was ended meanwhile; release again")
+    return now
+
+
+def decide_way_back(platform: Platform, canary: OpenCanary, subject: str, body: Mapping[str, Any]) -> None:
+    """Writes that its traffic goes back, before any does: from then on nobody promotes it, nor gives it any. That a
+    person wants it is written also when it was decided before. Raises GateRefused when it was promoted first."""
+    told = {**body, "rolled_back": canary.candidate}
+    append, model = platform.ledger.append, canary.start.model
+    first = append("intended", model=model, subject=subject, body=told, once=canary.key)
+    if first.kind == "switched":
+        raise GateRefused("canary", f"{canary.candidate} was promoted meanwhile")
+    if subject == "rollback" and first.body != told:
+        append("intended", model=model, subject=subject, body=told)
+
+
+def leave_nothing(platform: Platform, model: str, candidate: str) -> None:
+    """Takes the candidate a share that it was given while somebody else ended its canary. No other canary's traffic is
+    touched, nor that of a candidate that was promoted."""
+
+    def change(table: RouteTable) -> RouteTable:
+        found, facts = table.route(model, "production"), platform.ledger.facts(model)
+        if found is None or candidate not in {share.deployment.name for share in found.shares}:
+            return table
+        baseline = baseline_of(platform, model, candidate)
+        now = latest(facts, "switched", subject="production")
+        if open_canary(facts) is not None or (now is not None and now.body.get("deployment") == candidate):
+            return table
+        if baseline is None:
+            return table.without_route(model, "production")
+        whole = Share(deployment=baseline, weight_percent=100)
+        return table.with_route(Route(model=model, environment="production", shares=(whole,)))
+
+    platform.gateway.revise(change)
 
 
 def share_left(platform: Platform, canary: OpenCanary) -> int:

@@ -16,12 +16,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Any
 
 from llmops_assets.canary_arms import Arm, Arms, Reading, arm_in
-from llmops_assets.canary_end import baseline_of, give_back, refuse_unless_open, share_left, tell
+from llmops_assets.canary_end import baseline_of, give_back, leave_nothing, refuse_unless_open, share_left, tell
 from llmops_assets.deploying import deploy, public_url, route, serving_now
 from llmops_assets.questions import held_out
 from llmops_assets.step import Step
 from llmops_core.canary import Action, CanaryPolicy, CanaryState, Decision, Stage, advance, begin
-from llmops_core.errors import GateRefused, IntegrityError, TransientError
+from llmops_core.errors import GateRefused, IntegrityError, LlmopsError, TransientError
 from llmops_core.facts import Fact, latest
 from llmops_core.open_canary import OpenCanary, open_canary
 from llmops_core.routing import Deployment
@@ -86,8 +86,10 @@ def _give_up(step: Step, baseline: Deployment | None, canary: OpenCanary, error:
     why, left = str(error) or type(error).__name__, 0
     try:
         told = "; ".join(["the traffic was given back", *_restore(step, baseline, canary)])
-    except GateRefused:
-        return  # a person or the sensor ended the canary, and the traffic is theirs
+    except GateRefused:  # a person or the sensor ended the canary, and the traffic is theirs
+        with suppress(LlmopsError):
+            leave_nothing(step.platform, step.release.model, canary.candidate)
+        return
     except Exception as lost:  # noqa: BLE001 (nor must a defect hide why the canary ended)
         left = share_left(step.platform, canary)
         told = f"canary left at {left} %: {lost}"
@@ -192,7 +194,8 @@ def _refuse_after_a_person(step: Step, canary: OpenCanary) -> None:
     intended = latest(step.platform.ledger.facts(step.release.model), "intended", subject="rollback")
     if intended is not None and intended.sequence > canary.start.sequence:
         raise GateRefused("canary", f"production was rolled back meanwhile ({intended.body['reason']}); release again")
-    refuse_unless_open(step.platform, canary.start)
+    if refuse_unless_open(step.platform, canary.start).goes_back:
+        raise GateRefused("canary", f"all traffic of {canary.candidate} is taken back; release again")
 
 
 def _demanded(step: Step) -> bool:
@@ -240,7 +243,7 @@ def _deployments(candidate: Deployment, baseline: Deployment | None) -> list[Dep
 def _begun(step: Step, candidate: Deployment) -> OpenCanary | None:
     """This candidate's canary if it has begun and not been judged to its end."""
     canary = open_canary(step.platform.ledger.facts(step.release.model))
-    if canary is None or canary.has_passed:
+    if canary is None or canary.has_passed or canary.goes_back:
         return None
     return canary if (canary.start.fingerprint, canary.candidate) == (step.fingerprint, candidate.name) else None
 
@@ -256,6 +259,7 @@ def _begin(step: Step, candidate: Deployment, baseline: Deployment | None) -> Op
         "candidate": candidate.name,
         "version": candidate.version,
         "revision": step.release.revision,
+        "weights_bytes": _weights_bytes(step),
         "share_percent": settings.steps_percent[0] if baseline is not None else 100,
         "began_seconds": time.time(),
         "counted_since": since,
@@ -264,6 +268,13 @@ def _begin(step: Step, candidate: Deployment, baseline: Deployment | None) -> Op
     model, fingerprint = step.release.model, step.fingerprint
     start = platform.ledger.append("intended", model=model, subject="canary", fingerprint=fingerprint, body=body)
     return OpenCanary(start, seen_at=start.at)
+
+
+def _weights_bytes(step: Step) -> int:
+    """How much its promotion will have to hash, at least."""
+    digest = step.release.evidence()["weights"].body["digest"]
+    artifact = step.platform.artifacts.get("weights", digest)  # it was just deployed, so it is here
+    return sum(file.size_bytes for file in artifact.manifest.files) if artifact else 0
 
 
 def _tick(state: CanaryState, decision: Decision, arms: Arms, reading: Reading) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def deploy(step: "Step", environment: Environment) -> Deployment:
         platform.serving.wait_ready(deployment, limit_seconds)
     except LlmopsError as error:
         if not isinstance(place, LocalServingPlace) and not step.is_tried_again(error):
-            _give_up(platform, deployment)
+            retire_unrouted(platform, deployment.model, deployment.name)
         raise
     return deployment
 
@@ -83,22 +83,23 @@ def _plan(step: "Step", environment: Environment) -> DeploymentPlan:
     )
 
 
-def _give_up(platform: Platform, deployment: Deployment) -> None:
-    """Takes pods away that nobody waits for any more, so that they hold no GPUs; what they said is in the error. What a
-    route may lead to stays."""
+def retire_unrouted(platform: Platform, model: str, name: str) -> None:
+    """Takes a server away that nobody waits for any more, so that it holds no GPUs; what it said is in the error. What
+    a route may lead to stays, and what a rollback of production goes back to."""
     try:
-        shares = [share.deployment.name for each in platform.gateway.current().routes for share in each.shares]
+        kept = [share.deployment.name for each in platform.gateway.current().routes for share in each.shares]
+        now = serving_now(platform, model, "production")
     except LlmopsError:
         return
-    if deployment.name not in shares:
-        platform.serving.retire(deployment.name)
+    if name not in (*kept, now.body["previous"] if now else None):
+        platform.serving.retire(name)
 
 
 def route(
     platform: Platform,
     environment: Environment,
     shares: Sequence[tuple[Deployment, int]],
-    permit: Callable[[], None] = lambda: None,
+    permit: Callable[[], object] = lambda: None,
 ) -> None:
     """Gives each deployment its percentage of the model's requests; those with none get no share at all.
 
@@ -117,7 +118,12 @@ def route(
 
 def serving_now(platform: Platform, model: str, environment: Environment) -> Fact | None:
     """The newest switch of an environment's traffic, None where nothing serves."""
-    fact = latest(platform.ledger.facts(model), "switched", subject=environment)
+    return serving_in(platform.ledger.facts(model), environment)
+
+
+def serving_in(facts: Sequence[Fact], environment: Environment) -> Fact | None:
+    """The same in one model's facts, for who needs several things as of one moment."""
+    fact = latest(facts, "switched", subject=environment)
     return fact if fact is not None and fact.body.get("deployment") is not None else None
 
 
@@ -132,14 +138,20 @@ def deployment_named(platform: Platform, name: str) -> Deployment | None:
 
 
 def record_switch(
-    platform: Platform, deployment: Deployment, environment: Environment, revision: str, why: str
-) -> None:
-    """Writes that an environment's traffic goes to this deployment, unless that is what was written last."""
+    platform: Platform,
+    deployment: Deployment,
+    environment: Environment,
+    revision: str,
+    why: str,
+    key: str | None = None,
+) -> Fact:
+    """Writes that an environment's traffic goes to this deployment, unless that is what was written last. Returns the
+    fact that says so, or the other one that holds the key."""
     now = serving_now(platform, deployment.model, environment)
     if now is not None and now.body["deployment"] == deployment.name and now.body["state"] == "serving":
-        return
+        return now
     previous = now.body["deployment"] if now else None
-    platform.ledger.append(
+    return platform.ledger.append(
         "switched",
         model=deployment.model,
         subject=environment,
@@ -152,12 +164,30 @@ def record_switch(
             "previous": previous,
             "why": why,
         },
+        once=key,
     )
 
 
+def name_in_registry(platform: Platform, model: str) -> None:
+    """Puts the registry's alias on what serves in production. That is asked again when it is done: somebody else may
+    have moved the traffic meanwhile, and his alias too."""
+    while (now := serving_now(platform, model, "production")) is not None:
+        platform.registry.set_alias(model, "production", int(now.body["version"]))
+        after = serving_now(platform, model, "production")
+        if after is not None and after.body["version"] == now.body["version"]:
+            return
+    platform.registry.remove_alias(model, "production")
+
+
 def retire_all_but(platform: Platform, model: str, environment: Environment, keep: Sequence[str | None]) -> None:
-    """Ends the model's servers of an environment that neither serve nor stay warm."""
+    """Ends the model's servers of an environment that neither serve nor stay warm. Also kept is what a rollback, which
+    waits for nobody, gave the traffic to meanwhile."""
     for deployment in platform.serving.running():
         ours = deployment.model == model and deployment.name.startswith(f"{model}-{environment}-")
-        if ours and deployment.name not in keep:
+        if ours and deployment.name not in (*keep, *_routed(platform, model, environment)):
             platform.serving.retire(deployment.name)
+
+
+def _routed(platform: Platform, model: str, environment: Environment) -> list[str]:
+    found = platform.gateway.current().route(model, environment)
+    return [share.deployment.name for share in found.shares] if found else []

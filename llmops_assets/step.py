@@ -158,6 +158,8 @@ class Step:
         as the data that training read.
         """
         evidence = self.release.evidence()
+        if gone := [up for up in MADE_FROM[self.name] if up not in evidence]:
+            raise GateRefused(self.name, f"{', '.join(gone)} counts no more: it was taken back or made anew meanwhile")
         inputs = {up: evidence[up].body["digest"] for up in MADE_FROM[self.name]} | dict(also or {})
         seconds = round(time.monotonic() - self.started, 3)
         return self.platform.ledger.append(

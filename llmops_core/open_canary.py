@@ -5,6 +5,9 @@ traffic that a `switched` fact sends elsewhere, with the model's retirement, or 
 its share is left (`left_percent` 0). A refusal that leaves more ends nothing: it says that the traffic has to be given
 back as soon as that can be done. One that passed keeps its last share until the switch that promotes it, and is open
 until then: nobody judges it any more.
+
+Whether it is promoted or its traffic goes back is decided by one fact, the first that holds `key`: the switch, or what
+is written before any traffic goes back. Two processes may try at one moment, and only one of them goes on.
 """
 
 from collections.abc import Sequence
@@ -12,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmops_core.facts import Fact
-from llmops_core.promotion import PASSED
+from llmops_core.promotion import PASSED, WAYS_BACK
 
 SUBJECT = "canary"
 
@@ -20,7 +23,8 @@ SUBJECT = "canary"
 @dataclass(frozen=True)
 class OpenCanary:
     """`over` is why no run may go on with it, empty while one may. `seen_at` is when it was judged last (ISO 8601).
-    `is_promoting` from when its promotion was about to move all traffic."""
+    `is_promoting` from when its promotion was about to move all traffic. `goes_back` from when its traffic was to go
+    back: nobody may give it any more."""
 
     start: Fact
     ticks: tuple[dict[str, Any], ...] = ()
@@ -28,6 +32,7 @@ class OpenCanary:
     seen_at: str = ""
     has_passed: bool = False
     is_promoting: bool = False
+    goes_back: bool = False
 
     @property
     def candidate(self) -> str:
@@ -36,6 +41,15 @@ class OpenCanary:
     @property
     def revision(self) -> str:
         return self.start.body.get("revision", "")
+
+    @property
+    def weights_bytes(self) -> int:
+        return self.start.body.get("weights_bytes", 0)
+
+    @property
+    def key(self) -> str:
+        """Of the one fact that decides how it ends."""
+        return f"canary:{self.start.digest}"
 
     @property
     def share_percent(self) -> int:
@@ -81,14 +95,19 @@ def _after(canary: OpenCanary, fact: Fact) -> OpenCanary | None:
         return replace(canary, ticks=(*canary.ticks, body), seen_at=fact.at)
     if fact.kind == "intended" and fact.subject == "production" and body["deployment"] == canary.candidate:
         return replace(canary, is_promoting=True)
-    return replace(canary, over=canary.over or _why_over(canary, fact))
+    over, back = _why_over(canary, fact), canary.goes_back or _takes_back(fact, ours)
+    return replace(canary, over=canary.over or over, goes_back=back)
+
+
+def _takes_back(fact: Fact, ours: bool) -> bool:
+    return (fact.kind == "intended" and fact.subject in WAYS_BACK) or (ours and "left_percent" in fact.body)
 
 
 def _why_over(canary: OpenCanary, fact: Fact) -> str:
     """Only what a run of this very release met counts among refusals: its gates refuse it again."""
     body = fact.body
-    if fact.kind == "intended" and fact.subject == "rollback":
-        return f"a person rolled it back: {body['reason']}"
+    if fact.kind == "intended" and fact.subject in WAYS_BACK:
+        return f"a person rolled it back: {body['reason']}" if fact.subject == "rollback" else body["reason"]
     if fact.kind == "retired":
         return "the model's folder was removed"
     if fact.kind == "refused" and fact.fingerprint == canary.start.fingerprint and "left_percent" in body:

@@ -5,7 +5,7 @@ graph. A stage is allowed when every stage before it is produced for this releas
 made from exactly the digests that are current now. Gates call `require` again, whoever launched them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from llmops_core.errors import GateRefused
 from llmops_core.facts import Fact, latest
@@ -36,6 +36,7 @@ STATE_AFTER: dict[str, str] = {
 }
 
 PASSED = "passed"
+WAYS_BACK = ("rollback", "way_back")  # subjects of what is written before production's traffic is taken back
 
 
 def before(stage: str) -> tuple[str, ...]:
@@ -54,14 +55,19 @@ def current(facts: Sequence[Fact], fingerprints: Mapping[str, str]) -> dict[str,
 
     A stage whose inputs were made anew since (the same fingerprint, other bytes) is left out: it proves nothing about
     the new bytes. A canary whose deployment was rolled back since is left out too, for users were harmed after all, and
-    so is one whose traffic was given back before it was promoted: it would get all traffic at once.
+    so is one whose traffic went back, or to another canary, before it was promoted: it would get all traffic at once.
     """
     newest: dict[tuple[str, str], Fact] = {}
+    served: set[str] = set()
     for fact in facts:
         if fact.kind == "produced":
             newest[fact.subject, fact.fingerprint] = fact
         elif left := _given_up(fact):
             newest = {key: made for key, made in newest.items() if not _proves(made, left)}
+        elif fact.kind == "intended" and fact.subject == "canary":
+            newest = {key: made for key, made in newest.items() if not _lost_its_share(made, served)}
+        if fact.kind == "switched" and fact.subject == "production" and fact.body.get("deployment"):
+            served.add(fact.body["deployment"])
     result: dict[str, Fact] = {}
     for stage in STAGES:
         fact = newest.get((stage, fingerprints[stage]))
@@ -73,11 +79,17 @@ def current(facts: Sequence[Fact], fingerprints: Mapping[str, str]) -> dict[str,
 
 
 def _given_up(fact: Fact) -> str:
-    """The deployment from which all production traffic was taken back; empty where none was."""
-    if fact.kind == "switched":
+    """The deployment from which all production traffic is taken back, from when that was decided; empty for any other
+    fact."""
+    if fact.kind == "switched" or (fact.kind == "intended" and fact.subject in WAYS_BACK):
         return fact.body.get("rolled_back") or ""
-    ended = fact.kind == "refused" and fact.subject == "canary" and fact.body.get("left_percent") == 0
+    ended = fact.kind == "refused" and fact.subject == "canary" and "left_percent" in fact.body
     return fact.body["candidate"] if ended else ""
+
+
+def _lost_its_share(fact: Fact, served: Collection[str]) -> bool:
+    """When another canary begins, which sets the whole route. What had all traffic once is proven by more."""
+    return fact.subject == "canary" and fact.body.get("deployment") not in served
 
 
 def _proves(fact: Fact, deployment: str) -> bool:

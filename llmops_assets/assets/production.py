@@ -5,16 +5,27 @@ from typing import Any
 from dagster import AssetExecutionContext, MetadataValue, asset
 
 from llmops_assets.assets.canary import canary
-from llmops_assets.deploying import deploy, public_url, record_switch, retire_all_but, route, serving_now
+from llmops_assets.deploying import (
+    deploy,
+    name_in_registry,
+    public_url,
+    record_switch,
+    retire_all_but,
+    retire_unrouted,
+    route,
+    serving_now,
+)
 from llmops_assets.operations.endpoint import ask
 from llmops_assets.partitions import models
 from llmops_assets.resource import PlatformResource
 from llmops_assets.step import ONCE_MORE, Step, stage
-from llmops_core.errors import IntegrityError
+from llmops_core.errors import GateRefused, IntegrityError
 from llmops_core.facts import Fact
 from llmops_core.fingerprint import digest_of
 from llmops_core.made_of import kept
+from llmops_core.open_canary import OpenCanary, open_canary
 from llmops_core.registration import VersionFacts
+from llmops_core.routing import Deployment
 
 ARTIFACT_STAGES = ("dataset", "base_weights", "weights", "evaluation", "staging_tests", "canary")
 
@@ -50,6 +61,7 @@ def _promoted(step: Step) -> Fact:
     platform.registry.verify(int(version["version"]), VersionFacts.model_validate(version["facts"]))
     step.refuse_before_dependencies()
     before_now = serving_now(platform, release.model, "production")
+    canary = open_canary(platform.ledger.facts(release.model))
     deployment = deploy(step, "production")
     if deployment.name != evidence["canary"].body["deployment"]:
         raise IntegrityError(
@@ -64,20 +76,40 @@ def _promoted(step: Step) -> Fact:
         fingerprint=step.fingerprint,
         body={**body, "previous": previous},
     )
-    route(platform, "production", [(deployment, 100)], lambda: _refuse_without_proof(step))
+    try:
+        route(platform, "production", [(deployment, 100)], lambda: _refuse_without_proof(step, deployment))
+    except GateRefused:
+        retire_unrouted(platform, release.model, deployment.name)  # it was ended with the canary, and begun again here
+        raise
     answer = ask(public_url(platform, release.model, "production"), "Are you there?")
     if (answer.version, answer.weights_digest) != (deployment.version, deployment.weights_digest):
         raise IntegrityError(f"the gateway answers with version {answer.version}, not with {deployment.version}")
-    platform.registry.set_alias(release.model, "production", int(deployment.version))
     described = {**body, "revision": release.revision}
     fact = step.done or step.record(digest_of(described), {**body, "made_of": kept(release.made_of)})
-    record_switch(platform, deployment, "production", release.revision, "promoted")
-    now = serving_now(platform, release.model, "production")
-    retire_all_but(platform, release.model, "production", [deployment.name, now.body["previous"] if now else None])
+    switched = _switched(step, deployment, canary)
+    name_in_registry(platform, release.model)
+    retire_all_but(platform, release.model, "production", [deployment.name, switched.body["previous"]])
     return fact
 
 
-def _refuse_without_proof(step: Step) -> None:
-    """Somebody may have ended the model, or given a canary's traffic back, since this stage began."""
+def _refuse_without_proof(step: Step, deployment: Deployment) -> None:
+    """Somebody may have ended the model, or given a canary's traffic back, since this stage began. What lost its share
+    and could not say so in the ledger would get all traffic at once."""
     step.refuse_if_retired()
     step.evidence()
+    platform, model = step.platform, step.release.model
+    now = serving_now(platform, model, "production")
+    found = platform.gateway.current().route(model, "production")
+    proven = {share.deployment.name for share in found.shares} if found else set()
+    if deployment.name not in proven and (now is None or now.body["deployment"] != deployment.name):
+        raise GateRefused("production", f"{deployment.name} has lost the share that its canary proved; release again")
+
+
+def _switched(step: Step, deployment: Deployment, canary: OpenCanary | None) -> Fact:
+    """Writes the switch. Raises GateRefused when it was decided before that the traffic goes back: whoever decided it
+    moves it, or the sensor of canaries does."""
+    key = canary.key if canary is not None and canary.candidate == deployment.name else None
+    first = record_switch(step.platform, deployment, "production", step.release.revision, "promoted", key)
+    if first.kind != "switched":
+        raise GateRefused("production", f"its canary's traffic is taken back: {first.body['reason']}; release again")
+    return first

@@ -6,7 +6,8 @@ may kill the next; then the traffic goes back. So it does at once where no run m
 cancelled, superseded, or a person ended it.
 
 One that passed is judged by nobody until it is promoted. A run that died is followed by another; who materialized the
-canary alone has QUIET_SECONDS to promote it. A run that waits or hangs keeps no traffic for longer either.
+canary alone has QUIET_SECONDS to promote it. A run that waits or hangs keeps no traffic for longer either. Promotion
+hashes every byte of the release again, so that large weights have more time.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,12 @@ from datetime import datetime
 
 from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
 
-from llmops_assets.canary_end import baseline_of, give_back, refuse_unless_open, tell
+from llmops_assets.canary_end import baseline_of, decide_way_back, give_back, refuse_unless_open, tell
+from llmops_assets.deploying import retire_unrouted
 from llmops_assets.jobs.audit import audit
 from llmops_assets.jobs.take_arrivals import take_arrivals
 from llmops_assets.tags import PARTITION_TAG, REVISION_TAG
-from llmops_core.errors import TransientError
+from llmops_core.errors import LlmopsError
 from llmops_core.facts import Fact
 from llmops_core.open_canary import OpenCanary, open_canary
 from resources.wiring import Platform
@@ -27,6 +29,7 @@ from resources.wiring import Platform
 RUNS = 3
 FIRST_PAUSE_SECONDS = 60.0  # a cluster starts a run anew whose worker died within this time
 QUIET_SECONDS = 600.0  # nobody keeps a share for longer without a tick; settings ask for one every 300 s at least
+HASHED_BYTES_PER_SECOND = 50e6  # by a promotion in a pod of its own: two models fetched, and read three times
 CANARY_TAG = "llmops/canary"  # of a run that goes on with one: the digest of the fact that began it
 OTHERS = {job.name for job in (audit, take_arrivals)}
 ENDED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
@@ -42,10 +45,15 @@ class Step:
 
 
 def open_canaries(platform: Platform) -> list[tuple[OpenCanary, list[Fact]]]:
-    """Each with its model's facts."""
+    """Each with its model's facts since it began. Of a thousand models hardly one has a canary, and their facts are
+    many: those whose canary was followed by a switch are not read."""
+    newest, subject = platform.ledger.newest_of_each, "production"
+    ended = {fact.model: fact.sequence for fact in newest("switched", "retired", subject=subject)}
     found: list[tuple[OpenCanary, list[Fact]]] = []
-    for start in platform.ledger.newest_of_each("intended", subject="canary"):
-        facts = platform.ledger.facts(start.model)
+    for start in newest("intended", subject="canary"):
+        if ended.get(start.model, 0) > start.sequence:
+            continue
+        facts = platform.ledger.facts(start.model, after=start.sequence - 1)
         if (canary := open_canary(facts)) is not None:
             found.append((canary, facts))
     return found
@@ -58,9 +66,10 @@ def step_of(canary: OpenCanary, facts: Sequence[Fact], instance: DagsterInstance
     going = [one for one in runs if one.dagster_run.status not in ENDED]
     driving = [one for one in going if one.dagster_run.tags.get(REVISION_TAG) in (None, canary.revision)]
     quiet_seconds = _quiet_seconds(canary, driving, now)
-    if going and quiet_seconds < QUIET_SECONDS:
+    is_quiet = quiet_seconds >= _longest_quiet_seconds(canary)
+    if going and not is_quiet:
         return None
-    if over := _why_over(canary, facts, runs, going, driving, quiet_seconds):
+    if over := _why_over(canary, facts, runs, going, driving, is_quiet):
         return Step(canary, over=over)
     if canary.has_passed and runs and runs[0].dagster_run.status is DagsterRunStatus.SUCCESS:
         return None
@@ -74,17 +83,18 @@ def step_of(canary: OpenCanary, facts: Sequence[Fact], instance: DagsterInstance
 
 
 def end_canary(platform: Platform, step: Step) -> str:
-    """Gives the traffic back, then writes that the canary has ended, then ends its server. What a person must know.
-    Raises GateRefused when nothing is left to go back to, or somebody else ended it meanwhile."""
+    """Decides that the traffic goes back, gives it back, writes that the canary has ended, then ends its server. What a
+    person must know. Raises GateRefused when nothing is left to go back to, or somebody else ended it meanwhile."""
     canary, model = step.canary, step.canary.start.model
     baseline = baseline_of(platform, model, canary.candidate)
+    decide_way_back(platform, canary, "way_back", {"reason": step.over})
     told = give_back(platform, model, baseline, lambda: refuse_unless_open(platform, canary.start))
     to = baseline.name if baseline is not None else "nobody"
     reason = "; ".join([f"all traffic went back to {to}: {step.over}", *told])
     tell(platform, canary, 0, reason, canary.revision)
     try:
-        platform.serving.retire(canary.candidate)
-    except TransientError as error:
+        retire_unrouted(platform, model, canary.candidate)
+    except LlmopsError as error:
         reason = f"{reason}; its server may still run: {error}"
     return reason
 
@@ -96,13 +106,17 @@ def _quiet_seconds(canary: OpenCanary, driving: Sequence[RunRecord], now: float)
     return now - max([datetime.fromisoformat(canary.seen_at).timestamp(), *asked])
 
 
+def _longest_quiet_seconds(canary: OpenCanary) -> float:
+    return QUIET_SECONDS + (canary.weights_bytes / HASHED_BYTES_PER_SECOND if canary.has_passed else 0)
+
+
 def _why_over(
     canary: OpenCanary,
     facts: Sequence[Fact],
     runs: Sequence[RunRecord],
     going: Sequence[RunRecord],
     driving: Sequence[RunRecord],
-    quiet_seconds: float,
+    is_quiet: bool,
 ) -> str:
     """Of one that no run may drive on from here, though one may go on and begin it anew; empty for any other."""
     if canary.over:
@@ -111,8 +125,8 @@ def _why_over(
         return "a newer release was asked for"
     if runs and runs[0].dagster_run.status is DagsterRunStatus.CANCELED:
         return "its run was cancelled"
-    if canary.has_passed and quiet_seconds >= QUIET_SECONDS:
-        return f"it passed, and was not promoted within {QUIET_SECONDS / 60:.0f} minutes"
+    if canary.has_passed and is_quiet:
+        return f"it passed, and was not promoted within {_longest_quiet_seconds(canary) / 60:.0f} minutes"
     if driving:
         return f"nobody judged it for {QUIET_SECONDS / 60:.0f} minutes"
     return "" if canary.revision else "it was begun by an older version of the platform"

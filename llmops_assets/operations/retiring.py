@@ -6,14 +6,17 @@ then the registry's alias, and only then is written that nothing serves any more
 anything left to do, so the same command again finishes what a killed one began, and changes nothing when all is done.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from llmops_assets.canary_end import decide_way_back
 from llmops_assets.deploying import serving_now
 from llmops_assets.release import head_of, open_release
 from llmops_assets.repositories import doors_of, named
 from llmops_core.errors import GateRefused, InputError, Problem, TransientError
 from llmops_core.facts import Fact
+from llmops_core.open_canary import open_canary
 from llmops_core.routing import RouteTable
 from llmops_core.status import ENVIRONMENTS
 from resources.wiring import Platform
@@ -41,7 +44,11 @@ def retire(platform: Platform, model: str, by: str, reason: str, even_though_com
     if not committed and not platform.ledger.facts(model):
         message = "nothing was ever done for a model of this name"
         raise InputError(Problem("command line", "model", model, "a model that was released", message))
+    canary = open_canary(platform.ledger.facts(model))
     fact = _decided(platform, model, by, reason, _asked_by(platform, model) if committed else None)
+    if canary is not None:
+        with suppress(GateRefused):  # it was promoted before, and ends as what serves
+            decide_way_back(platform, canary, "way_back", {"reason": f"{fact.body['by']} ended the model"})
     running = [one.name for one in platform.serving.running() if one.model == model]  # from now on none is begun
     ended = {name: now for name in ENVIRONMENTS if (now := serving_now(platform, model, name)) is not None}
     if any(platform.gateway.current().route(model, name) for name in ENVIRONMENTS):

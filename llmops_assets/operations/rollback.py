@@ -8,13 +8,14 @@ the canary sees it at its next tick and ends.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from llmops_assets.canary_end import baseline_of, give_back
-from llmops_assets.deploying import deployment_named, public_url, route, serving_now
+from llmops_assets.canary_end import baseline_of, decide_way_back, give_back
+from llmops_assets.deploying import deployment_named, name_in_registry, public_url, route, serving_in
 from llmops_assets.operations.endpoint import ask
 from llmops_core.errors import GateRefused, IntegrityError
-from llmops_core.facts import Fact
-from llmops_core.open_canary import open_canary
+from llmops_core.facts import Fact, latest
+from llmops_core.open_canary import OpenCanary, open_canary
 from llmops_core.routing import Deployment
 from resources.wiring import Platform
 
@@ -34,12 +35,18 @@ class RolledBack:
 def roll_back(platform: Platform, model: str, reason: str) -> RolledBack:
     """Gives all production traffic to what serves while a canary is open, else to the version that served before.
     Raises GateRefused when there is none."""
-    now = serving_now(platform, model, "production")
-    if (candidate := _in_canary(platform, model, now)) is not None:
-        return _end_canary(platform, model, now, *candidate, reason)
+    facts = platform.ledger.facts(model)
+    now = serving_in(facts, "production")
+    if (canary := open_canary(facts)) is not None:
+        return _end_canary(platform, canary, now, reason)
+    if (candidate := _left_over(platform, facts, model, now)) is not None:
+        baseline = baseline_of(platform, model, candidate.name)
+        body = {**_kept(now), "reason": reason, "rolled_back": candidate.name}
+        platform.ledger.append("intended", model=model, subject="rollback", body=body)
+        return _take_back(platform, model, now, baseline, candidate.name, candidate.version, reason)
     if now is None:
         raise GateRefused("rollback", f"{model} does not serve in production")
-    before = _before(platform.ledger.facts(model), now)
+    before = _before(facts, now)
     if before is None:
         raise GateRefused("rollback", f"no version of {model} served before {now.body['deployment']}")
     deployment = deployment_named(platform, before.body["deployment"])
@@ -51,41 +58,63 @@ def roll_back(platform: Platform, model: str, reason: str) -> RolledBack:
         raise IntegrityError(f"the version before cannot be trusted: {'; '.join(wrong)}")
     platform.serving.wait_ready(deployment, 30)
     target = {key: before.body[key] for key in ("deployment", "version", "weights_digest", "revision")}
-    platform.ledger.append("intended", model=model, subject="rollback", body={**target, "reason": reason})
+    left = now.body["deployment"]
+    told = {**target, "reason": reason, "rolled_back": left}
+    platform.ledger.append("intended", model=model, subject="rollback", body=told)
     route(platform, "production", [(deployment, 100)])
     url = _answering(platform, deployment)
     body = {
         **target,
         "state": "serving",
         "previous": None,
-        "rolled_back": now.body["deployment"],
+        "rolled_back": left,
         "why": reason,
     }
     platform.ledger.append("switched", model=model, subject="production", body=body)
-    platform.registry.set_alias(model, "production", int(deployment.version))
-    left = now.body["version"]
-    return RolledBack(model, left, deployment.version, target["revision"], deployment.weights_digest, url)
+    name_in_registry(platform, model)
+    return RolledBack(
+        model, now.body["version"], deployment.version, target["revision"], deployment.weights_digest, url
+    )
 
 
-def _in_canary(platform: Platform, model: str, now: Fact | None) -> tuple[str, str] | None:
-    """(name, version) of the candidate whose canary is open, or that kept a share after it."""
-    if (canary := open_canary(platform.ledger.facts(model))) is not None:
-        return canary.candidate, canary.start.body.get("version", "?")
+def _left_over(platform: Platform, facts: list[Fact], model: str, now: Fact | None) -> Deployment | None:
+    """What kept a share after its canary. Where a rollback moved the traffic and did not come to its end, that is not
+    the version to which it went: it goes on."""
     found = platform.gateway.current().route(model, "production")
     serving = now.body["deployment"] if now is not None else None
-    shares = (share.deployment for share in found.shares if share.deployment.name != serving) if found else ()
-    return next(((each.name, each.version) for each in shares), None)
+    begun = latest(facts, "intended", subject="rollback")
+    goes_to = begun.body["deployment"] if begun and now and begun.sequence > now.sequence else None
+    shares = [share.deployment for share in found.shares] if found else []
+    return next((each for each in shares if each.name not in (serving, goes_to)), None)
 
 
-def _end_canary(
-    platform: Platform, model: str, now: Fact | None, candidate: str, version: str, reason: str
+def _end_canary(platform: Platform, canary: OpenCanary, now: Fact | None, reason: str) -> RolledBack:
+    """Back from a candidate, unless it was promoted at this moment: then back from that."""
+    model, version = canary.start.model, canary.start.body.get("version", "?")
+    baseline = baseline_of(platform, model, canary.candidate)
+    try:
+        decide_way_back(platform, canary, "rollback", {**_kept(now), "reason": reason})
+    except GateRefused:
+        return roll_back(platform, model, reason)
+    return _take_back(platform, model, now, baseline, canary.candidate, version, reason)
+
+
+def _kept(now: Fact | None) -> dict[str, Any]:
+    kept = ("version", "weights_digest", "revision")
+    return {"deployment": None} if now is None else {key: now.body[key] for key in ("deployment", *kept)}
+
+
+def _take_back(
+    platform: Platform,
+    model: str,
+    now: Fact | None,
+    baseline: Deployment | None,
+    candidate: str,
+    version: str,
+    reason: str,
 ) -> RolledBack:
     """The fact comes last: until then the sensor of canaries gives the traffic back if this process dies."""
-    baseline = baseline_of(platform, model, candidate)
-    kept = {key: now.body[key] for key in ("deployment", "version", "weights_digest", "revision")} if now else {}
-    platform.ledger.append(
-        "intended", model=model, subject="rollback", body={"deployment": None, **kept, "reason": reason}
-    )
+    kept = _kept(now)
     give_back(platform, model, baseline, lambda: None)
     url = _answering(platform, baseline) if baseline is not None else ""
     # what serves does not change, and neither does what it followed

@@ -64,12 +64,28 @@ def test_a_fact_of_something_else_hid_a_canary(other: tuple[str, str, dict]) -> 
         (("refused", "canary", {"reason": "x", "left_percent": 50}), "its run ended: x"),
         (("refused", "approval", {"reason": "x", "run_id": "r", "revision": "a"}), "its release was refused: x"),
         (("intended", "rollback", {"reason": "x"}), "a person rolled it back: x"),
+        (("intended", "way_back", {"reason": "x"}), "x"),
         (("retired", "folder", {"reason": "x"}), "the model's folder was removed"),
     ],
 )
 def test_a_release_that_cannot_go_on_was_started_again(fact: tuple[str, str, dict], told: str) -> None:
     canary = open_canary(_facts(BEGUN, fact, _tick("hold", 10)))
     assert canary is not None and canary.over == told
+
+
+@pytest.mark.parametrize(
+    ("fact", "goes_back"),
+    [
+        (("intended", "way_back", {"reason": "x"}), True),
+        (("intended", "rollback", {"reason": "x"}), True),
+        (("refused", "canary", {"reason": "x", "left_percent": 50}), True),
+        (("refused", "approval", {"reason": "x", "run_id": "r", "revision": "a"}), False),
+        (("retired", "folder", {"reason": "x"}), False),
+    ],
+)
+def test_a_candidate_whose_traffic_goes_back_was_given_more(fact: tuple[str, str, dict], goes_back: bool) -> None:
+    canary = open_canary(_facts(BEGUN, _tick("step", 50), fact, _tick("hold", 50)))
+    assert canary is not None and canary.goes_back is goes_back
 
 
 def test_a_canary_that_passed_was_closed_before_its_promotion() -> None:

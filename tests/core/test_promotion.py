@@ -3,6 +3,7 @@
 import pytest
 
 from llmops_core.errors import GateRefused
+from llmops_core.facts import Kind
 from llmops_core.plan import STAGES, fingerprints
 from llmops_core.promotion import current, require, serves
 from tests.core.releases import History, inputs, with_spec
@@ -56,14 +57,46 @@ def test_a_later_failure_did_not_replace_an_earlier_pass() -> None:
         require("approval", current(history.facts, PRINTS))
 
 
-@pytest.mark.parametrize(("left_percent", "proven"), [(0, False), (50, True)])
-def test_a_canary_whose_traffic_was_given_back_proved_that_it_may_have_all(left_percent: int, proven: bool) -> None:
+@pytest.mark.parametrize("left_percent", [0, 50])
+@pytest.mark.parametrize(
+    ("kind", "subject", "named"),
+    [
+        ("refused", "canary", "candidate"),
+        ("intended", "way_back", "rolled_back"),
+        ("intended", "rollback", "rolled_back"),
+    ],
+)
+def test_a_canary_whose_traffic_is_taken_back_proved_that_it_may_have_all(
+    kind: Kind, subject: str, named: str, left_percent: int
+) -> None:
     history = History()
     history.produce_until(PRINTS, "approval")
-    history.produce(PRINTS, "canary", deployment="atlas-qa-v1")
-    history.add("refused", "canary", candidate="atlas-qa-v2", left_percent=0, reason="another one")
-    history.add("refused", "canary", candidate="atlas-qa-v1", left_percent=left_percent, reason="nobody promoted it")
-    assert ("canary" in current(history.facts, PRINTS)) is proven
+    history.produce(PRINTS, "canary", deployment="v1")
+    body = {"reason": "nobody promoted it", "left_percent": left_percent}
+    history.add(kind, subject, **body, **{named: "v2"})
+    require("production", current(history.facts, PRINTS))
+    history.add(kind, subject, **body, **{named: "v1"})
+    with pytest.raises(GateRefused, match="no current canary"):
+        require("production", current(history.facts, PRINTS))
+
+
+def test_a_canary_that_lost_its_share_to_another_one_proved_that_it_may_have_all() -> None:
+    history = History()
+    history.produce_until(PRINTS, "approval")
+    history.produce(PRINTS, "canary", deployment="v1")
+    history.add("intended", "canary", candidate="v2")
+    with pytest.raises(GateRefused, match="no current canary"):
+        require("production", current(history.facts, PRINTS))
+
+
+def test_what_serves_lost_its_proof_to_the_canary_after_it() -> None:
+    history = History()
+    history.produce_until(PRINTS, "approval")
+    history.produce(PRINTS, "canary", deployment="v1")
+    history.produce(PRINTS, "production", deployment="v1")
+    history.add("switched", "production", deployment="v1", state="serving")
+    history.add("intended", "canary", candidate="v2")
+    assert serves(history.facts, PRINTS)
 
 
 def test_production_counted_as_serving_without_traffic_or_after_a_rollback() -> None:
