@@ -94,7 +94,7 @@ def fold(model: str, facts: Sequence[Fact]) -> ModelStatus:
     """
     environments: dict[str, Serving] = {}
     blocked: dict[str, Blocked] = {}
-    revision, retired = "", None
+    revision, retired, rollback = "", None, None
     ours = [fact for fact in facts if fact.model == model]
     for fact in ours:
         if fact.kind == "pinned":
@@ -108,13 +108,16 @@ def fold(model: str, facts: Sequence[Fact]) -> ModelStatus:
                 blocked[fact.subject] = Blocked(fact.subject, str(fact.body.get("reason") or "no reason was recorded"))
         elif fact.kind == "switched":
             _switch(environments, fact)
+            rollback = None if fact.subject == "production" else rollback
             blocked |= _rolled_back(fact)
+        elif fact.kind == "intended" and fact.subject == "rollback":
+            rollback = fact
         elif fact.kind == "requested":
             retired = None
         elif fact.kind == "retired":
             retired = _retirement(fact)
             blocked.clear()
-    held_up = (*_refused_commit(ours), *blocked.values())
+    held_up = (*_refused_commit(ours), *_unfinished(rollback, environments), *blocked.values())
     canary = found.told if (found := open_canary(ours)) is not None else ""
     return ModelStatus(model, environments, held_up, revision, retired, canary)
 
@@ -143,6 +146,16 @@ def _rolled_back(fact: Fact) -> dict[str, Blocked]:
         return {}
     why = fact.body.get("why") or "no reason was given"
     return {"production": Blocked("production", f"{left} was rolled back on {fact.at[:10]}: {why}")}
+
+
+def _unfinished(rollback: Fact | None, environments: dict[str, Serving]) -> tuple[Blocked, ...]:
+    """A rollback to the version before that died when its route may have changed. One from a candidate is finished by
+    the sensor of canaries."""
+    serving = environments.get("production")
+    if rollback is None or serving is None or rollback.body["deployment"] == serving.deployment:
+        return ()
+    to, again = rollback.body["deployment"], f"`llmops rollback {rollback.model}` goes on with it"
+    return (Blocked("rollback", f"the one to {to} of {rollback.at[:10]} did not come to its end; {again}"),)
 
 
 def _switch(environments: dict[str, Serving], fact: Fact) -> None:

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from llmops_assets.assets import production
+from llmops_assets.deploying import retire_unrouted
+from llmops_assets.operations import rollback
 from llmops_assets.operations.audit import audit
 from llmops_assets.operations.overview import overview
 from llmops_assets.operations.rollback import roll_back
 from llmops_assets.operations.summary import summarise
-from llmops_core.errors import GateRefused, IntegrityError
+from llmops_core.errors import GateRefused, IntegrityError, TransientError
 from llmops_core.lineage import verdict_of
 from llmops_core.promotion import serves
 from tests.fakes.http_gateway import Behaviour
@@ -108,3 +111,44 @@ def test_a_rollback_was_said_to_be_done_though_another_version_answers(twice: Wo
     twice.gateway.behaviours["tiny-production-v1"] = Behaviour(version="2")
     with pytest.raises(IntegrityError, match="answers with version 2 after the rollback"):
         roll_back(twice.doors(), "tiny", "too terse")
+
+
+def test_a_rollback_that_died_before_its_fact_brought_back_what_it_left(
+    twice: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its route had changed; the same command again took the version before for a candidate."""
+    with monkeypatch.context() as patch:
+        silent = TransientError("the gateway does not answer")
+        patch.setattr(rollback, "_answering", lambda *_: (_ for _ in ()).throw(silent))
+        with pytest.raises(TransientError):
+            roll_back(twice.doors(), "tiny", "too terse")
+    assert _serving(twice) == ["1"]
+    assert not twice.materialize("production").success  # nor does a run that goes on bring it back
+    done = roll_back(twice.doors(), "tiny", "too terse")
+    assert (done.left_version, done.version) == ("2", "1") and _serving(twice) == ["1"]
+
+
+def test_a_promotion_ended_the_server_that_a_rollback_had_given_the_traffic(
+    candidate: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rollback waits for nobody, and came between the switch and the end of older servers."""
+    real = production.record_switch
+
+    def then_back(*arguments: object) -> object:
+        switched = real(*arguments)  # type: ignore[arg-type]
+        if arguments[2] == "production":
+            roll_back(candidate.doors(), "tiny", "too terse")
+        return switched
+
+    assert candidate.materialize("canary").success
+    monkeypatch.setattr(production, "record_switch", then_back)
+    candidate.materialize("production")
+    assert _serving(candidate) == ["1"]
+    assert any(one.version == "1" and "-production-" in one.name for one in candidate.serving.running())
+
+
+def test_a_canary_that_was_given_up_ended_the_server_that_a_rollback_goes_back_to(twice: World) -> None:
+    """A commit that goes back to version 1 has a canary of the server that is kept warm."""
+    first = next(one.name for one in twice.serving.running() if "-production-v1" in one.name)
+    retire_unrouted(twice.doors(), "tiny", first)
+    assert roll_back(twice.doors(), "tiny", "too terse").version == "1" and _serving(twice) == ["1"]

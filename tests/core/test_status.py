@@ -91,3 +91,17 @@ def test_a_commit_that_was_refused_hid_the_release_that_waits_or_outlived_the_ne
     assert [(b.stage, b.commit) for b in status.blocked] == [("model.yaml", "b"), ("approval", "")]
     history.add("requested", "run", generation=2)
     assert [b.stage for b in fold("atlas-qa", history.facts).blocked] == ["approval"]
+
+
+def test_a_rollback_that_died_half_way_was_told_by_nobody() -> None:
+    history = History()
+    history.add("switched", "production", **{**SERVING, "deployment": "atlas-qa-v2"})
+    told = {"deployment": "atlas-qa-v1", "rolled_back": "atlas-qa-v2", "reason": "too terse"}
+    history.add("intended", "rollback", **told)
+    history.add("pinned", "run", revision="c")
+    (blocked,) = fold("atlas-qa", history.facts).blocked
+    assert blocked.stage == "rollback" and blocked.reason.endswith("`llmops rollback atlas-qa` goes on with it")
+    history.add("switched", "production", **SERVING)
+    assert fold("atlas-qa", history.facts).blocked == ()
+    history.add("intended", "rollback", **told)  # from a candidate: the sensor of canaries finishes that
+    assert fold("atlas-qa", history.facts).blocked == ()
