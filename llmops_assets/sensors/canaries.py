@@ -1,13 +1,14 @@
 """No candidate keeps production traffic that nobody judges."""
 
 import time
+from dataclasses import replace
 
 from dagster import DefaultSensorStatus, RunRequest, SensorEvaluationContext, SensorResult, sensor
 
 from llmops_assets.jobs.release import release
 from llmops_assets.operations.continuing import tags_to_continue
 from llmops_assets.operations.open_canaries import CANARY_TAG, Step, end_canary, open_canaries, step_of
-from llmops_assets.repositories import doors_of
+from llmops_assets.repositories import doors_of, named
 from llmops_assets.resource import PlatformResource
 from llmops_core.errors import LlmopsError
 from resources.wiring import Platform
@@ -23,8 +24,8 @@ def canaries(context: SensorEvaluationContext, platform: PlatformResource) -> Se
         model = canary.start.model
         try:
             step = step_of(canary, facts, context.instance, time.time())
-            if step is not None and step.over:
-                told.append(f"{model}: {end_canary(doors_of(doors, model), step)}")
+            if step is not None and (why := step.over or _why_no_run(doors, model)):
+                told.append(f"{model}: {end_canary(doors, replace(step, over=why))}")
             elif step is not None:
                 requests.append(_request(doors, step))
         except LlmopsError as error:
@@ -33,6 +34,14 @@ def canaries(context: SensorEvaluationContext, platform: PlatformResource) -> Se
         context.log.warning(line)
     reason = "; ".join(told) or "every canary that began has ended, or has its run"
     return SensorResult(run_requests=requests, skip_reason=None if requests else reason)
+
+
+def _why_no_run(platform: Platform, model: str) -> str:
+    """Why no run could go on with a canary of this model; empty while one could."""
+    repository = doors_of(platform, model).repository
+    if not repository or repository in {each.name for each in platform.settings.repositories}:
+        return ""
+    return f"{named(repository)} is not watched any more"
 
 
 def _request(platform: Platform, step: Step) -> RunRequest:

@@ -272,3 +272,14 @@ def test_what_passed_its_canary_and_was_never_promoted_could_not_be_rolled_back(
     done = roll_back(candidate.doors(), "tiny", "users complain")
     assert (done.left_version, done.version) == ("2", "1") and candidate.shares() == {FIRST: 100}
     assert not candidate.materialize("production").success  # its proof has ended with it
+
+
+def test_a_canary_of_a_repository_that_is_watched_no_more_kept_its_share(killed: World, clock: SimpleNamespace) -> None:
+    """No run can go on with it, since none could read its commit."""
+    ledger, head = killed.doors().ledger, killed.repository.head
+    asked = {"revision": head, "generation": 1, "repository": "team"}
+    ledger.append("requested", model="tiny", subject="release", body={**asked, "author": "ann", "reason": "x"})
+    ledger.append("pinned", model="tiny", subject="run", body={**asked, "run_id": "r"})
+    clock.ahead = 70
+    assert Ticking(killed, sensor=canaries).tick() == [] and killed.shares() == {FIRST: 100}
+    assert killed.reasons("canary")[-1].endswith("the repository team is not watched any more")
