@@ -101,8 +101,9 @@ class GitDvcCommits(DatasetCommits):
             found, expected = f"a branch {barred[1]}", "no branch of this name"
             raise InputError(Problem(str(self.repository), f"push of {proposal.branch}", found, expected, message))
         if _is_moved(refused):
-            raise TransientError(f"{proposal.branch} was changed meanwhile by another")
-        if refused:
+            if self.tip(proposal.branch) != revision:  # else another pod made this very proposal at the same time
+                raise TransientError(f"{proposal.branch} was changed meanwhile by another")
+        elif refused:
             raise _refused(self.repository, f"push of {proposal.branch}", refused)
         if self._origin is not None:
             self._origin.fetch(proposal.branch)

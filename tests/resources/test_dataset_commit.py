@@ -131,6 +131,20 @@ def test_the_same_proposal_twice_was_two_commits(commits: GitDvcCommits, dvc_rep
     assert commits.propose(proposal(dvc_repository), instead_of=first) == first
 
 
+def test_two_pods_that_proposed_the_same_at_once_were_at_odds(
+    commits: GitDvcCommits, dvc_repository: DvcRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both saw no branch. The one whose push comes a moment later finds its own commit there."""
+    pushed = commits._pushed
+
+    def comes_later(clone: Path, refspec: str, *options: str) -> str:
+        assert pushed(clone, refspec, *options) == ""  # by the other one
+        return "! [remote rejected] HEAD -> arrivals/x/123 (failed to update ref)"
+
+    monkeypatch.setattr(commits, "_pushed", comes_later)
+    assert commits.propose(proposal(dvc_repository)) == dvc_repository.git("rev-parse", "arrivals/x/123")
+
+
 def test_a_branch_that_another_made_meanwhile_was_overwritten(
     commits: GitDvcCommits, dvc_repository: DvcRepository
 ) -> None:
