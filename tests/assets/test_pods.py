@@ -15,7 +15,6 @@ from dagster import SkipReason
 from llmops_assets.cli.following import left_out, resolve
 from llmops_assets.code_location import shape_of
 from llmops_assets.operations.approving import trusted_roles
-from llmops_assets.operations.doctor import PARTS, _repository
 from llmops_assets.operations.identity import platform_signers, sign_version
 from llmops_assets.tags import REVISION_TAG
 from llmops_core.errors import InputError, TransientError
@@ -295,64 +294,3 @@ def test_an_origin_that_refuses_a_push_was_taken_for_an_outage_or_a_merge(arrivi
     assert arriving.taken().success
     (fact,) = arriving.facts("produced")
     assert "waits for review: the branch is checked out" in fact.body["passed_on"]
-
-
-def test_the_doctor_did_not_ask_the_origin(world: PodWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def said() -> dict[str, tuple[str, str]]:
-        return {each.name: (each.verdict.value, each.found) for each in _repository(world.opened(world.home))}
-
-    assert said()["origin"] == ("ok", f"main of file://{world.repository.path} may be fetched")
-    arriving_at(world, tmp_path / "place", monkeypatch).watch()
-    world.repository.commit_model("training", seed=2)
-    assert said()["origin"][1].endswith("may be fetched")
-    assert said()["origin"][1].endswith("may be fetched and pushed to")
-    assert said()["repository"] == ("ok", f"main is at {world.repository.head[:12]}")
-    world.repository.path.rename(tmp_path / "away")
-    verdict, found = said()["origin"]
-    assert verdict == "failed" and "cannot be fetched" in found
-
-
-def test_a_release_that_nobody_can_approve_was_called_well(world: PodWorld, tmp_path: Path) -> None:
-    def said() -> tuple[str, str]:
-        (found,) = PARTS["approvers"](world.doors())
-        return found.verdict.value, found.found
-
-    assert said() == ("failed", "nobody who holds a key may approve as technical: every release would wait there")
-    roles = {"approvers": {"grace@example.com": {"production": ["technical"]}}}
-    world.repository.commit({"config/approvers/approvers.yaml": yaml.safe_dump(roles)}, "a role without a key")
-    assert said()[0] == "failed"
-    key = SshSignatures().make_key(tmp_path / "grace", "Grace")
-    for purpose, verdict in (("git", "failed"), ("llmops-approval", "ok")):
-        signers = f'grace@example.com namespaces="{purpose}" {key}\n'
-        world.repository.commit({"config/approvers/allowed_signers": signers}, f"a key for {purpose}")
-        assert said()[0] == verdict
-    assert said()[1] == "technical: grace@example.com"
-
-
-def test_data_that_no_pod_can_have_was_not_needed(world: PodWorld) -> None:
-    world.repository.commit({".dvc/config": "[core]\n    analytics = false\n"}, "no remote")
-    (found,) = PARTS["dvc remote"](world.doors())
-    assert found.verdict.value == "failed" and "no model has its data" in found.found
-
-
-@pytest.mark.parametrize(
-    ("config", "verdict", "told"),
-    [
-        ("", "failed", "is none"),
-        ("[core]\n    remote = store\n", "failed", "leads to nowhere"),
-        ("[core]\n    remote = a\n['remote \"a\"']\n    url = s3://old/dvc\n", "failed", "leads to s3://old/dvc"),
-        ("[core]\n    remote = a\n['remote \"a\"']\n    url = s3://llmops/dvc/\n", "ok", "a leads to s3://llmops/dvc"),
-    ],
-    ids=["none", "no section", "another", "the same"],
-)
-def test_data_that_dvc_looks_for_elsewhere_was_called_there(
-    world: PodWorld, monkeypatch: pytest.MonkeyPatch, config: str, verdict: str, told: str
-) -> None:
-    """The bucket of the settings answers; DVC reads the branch's own .dvc/config."""
-    monkeypatch.setattr("resources.dvc_remotes.DvcRemotes.trouble", lambda self: "")
-    monkeypatch.setattr("llmops_assets.operations.doctor._bucket", lambda *_: iter(()))
-    settings = yaml.safe_load((world.repository.path / SETTINGS).read_text())
-    changed(world, platform={**settings["platform"], "dvc_remote": {"uri": "s3://llmops/dvc"}})
-    world.repository.commit({".dvc/config": config}, "another remote")
-    (found,) = PARTS["dvc remote"](world.doors())
-    assert (found.name, found.verdict.value) == ("dvc settings", verdict) and told in found.found, found
