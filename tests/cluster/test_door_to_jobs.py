@@ -82,6 +82,24 @@ def test_a_job_that_nobody_waits_for_went_on_or_was_for_nothing(world: RealClust
     wait_for(lambda: not world.job_objects and not world.namespace.items("pods"), "the job goes on")
 
 
+def test_pods_whose_job_was_taken_from_under_them_got_a_second_one_beside_them(world: RealClusterWorld) -> None:
+    def dies(*_: Any) -> None:
+        raise Killed
+
+    world.following(recipe="stays", on_progress=dies).ended(ENDS_SECONDS)
+    (job,) = world.job_objects
+    world.namespace.delete("jobs", job["metadata"]["name"], "Orphan")
+    wait_for(lambda: not world.job_objects, "the job stays")
+    (before,) = world.namespace.items("pods")
+    going = world.following(recipe="stays", run="second")
+    wait_for(lambda: world.book.messages("second"), "nothing is heard of it")
+    (after,) = world.namespace.items("pods")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"] and world.job_objects == []
+    world.namespace.delete("pods", after["metadata"]["name"], "Background")
+    (error,) = going.ended(ENDS_SECONDS).errors
+    assert isinstance(error, TransientError) and ("pod_deleted" in str(error) or "lost" in str(error))
+
+
 def test_memory_did_not_follow_the_ladder(world: RealClusterWorld) -> None:
     world.place = world.place.model_copy(update={"memory_ladder_gb": (1.5,)})
     ran = world.following(recipe="eats").ended(ENDS_SECONDS)
