@@ -30,10 +30,11 @@ from resources.home import Home
 from resources.machine import free_bytes, is_free, lacking_programs, may_write
 from resources.platform_start import parts
 from resources.postgres import database_url
-from resources.ruling_files import FETCH_SECONDS
+from resources.ruling_files import FETCH_SECONDS, Followed, ruling_files
 from resources.wiring import Platform, build_platform
 
 PROGRAMS = ("git", "ssh-keygen")
+ORIGIN_MEND = "see its address, the key or token for it, and known hosts"
 
 Examined = Iterator[Diagnosis]
 
@@ -41,6 +42,11 @@ Examined = Iterator[Diagnosis]
 def examine(home: Home) -> Examined:
     """One diagnosis for each part, as each is known."""
     file = f"config/{home.environment}.yaml"
+    if unread := _why_unread(home):
+        yield Diagnosis("origin", Health.FAILED, unread, ORIGIN_MEND)
+        yield Diagnosis("settings", Health.UNKNOWN, f"{file} is in that repository", "see origin above")
+        yield from _machine(home)
+        return
     try:
         platform = build_platform(home, newest_only=True)
     except LlmopsError as error:
@@ -59,6 +65,18 @@ def examine(home: Home) -> Examined:
     yield from examine_cluster(platform.settings, hidden)
 
 
+def _why_unread(home: Home) -> str:
+    """Why a repository that was never fetched cannot be; empty where it can. The platform would wait for it."""
+    ruling = ruling_files(home)
+    if not isinstance(ruling, Followed) or ruling.mirror.clone.exists():
+        return ""
+    try:
+        ruling.mirror.younger_than(0, FETCH_SECONDS)
+    except LlmopsError as error:
+        return str(error)
+    return ""
+
+
 def asked(name: str, part: Callable[[], Examined], mend: str = "") -> Examined:
     """What the part says; where it could not be asked, why."""
     try:
@@ -71,8 +89,7 @@ def asked(name: str, part: Callable[[], Examined], mend: str = "") -> Examined:
 
 def _repository(platform: Platform) -> Examined:
     if platform.home.origin is not None:
-        mend = "see its address, the key or token for it, and known hosts"
-        yield from asked("origin", lambda: _origin(platform), mend)
+        yield from asked("origin", lambda: _origin(platform), ORIGIN_MEND)
     head = platform.source.head(None if platform.branch == "HEAD" else platform.branch)
     yield Diagnosis("repository", Health.OK, f"{platform.branch} is at {head[:12]}")
     for watched in platform.settings.repositories:

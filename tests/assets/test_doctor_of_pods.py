@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llmops_assets.operations.doctor import PARTS, _repository
+from llmops_assets.operations.doctor import PARTS, _repository, examine
+from resources.home import home_from
 from resources.signatures import SshSignatures
 from tests.assets.test_pods import SETTINGS, changed
 from tests.fakes.arriving import arriving_at
@@ -31,6 +32,23 @@ def test_the_doctor_did_not_ask_the_origin(world: PodWorld, tmp_path: Path, monk
     world.repository.path.rename(tmp_path / "away")
     verdict, found = said()["origin"]
     assert verdict == "failed" and "cannot be fetched" in found
+
+
+def test_the_doctor_waited_for_an_origin_that_it_should_have_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong key or address is what a new platform has; its pods wait ten minutes for an outage to end."""
+    monkeypatch.setattr("resources.ruling_files.PATIENCE_SECONDS", -1.0)  # whoever waits fails here at once
+    where = {
+        "LLMOPS_ORIGIN": f"file://{tmp_path}/nowhere",
+        "LLMOPS_BRANCH": "main",
+        "LLMOPS_HOME": str(tmp_path / "pod"),
+    }
+    origin, settings, *machine = examine(home_from(where, tmp_path))
+    assert (origin.name, origin.verdict.value) == ("origin", "failed") and "cannot be fetched" in origin.found
+    assert "key or token" in origin.mend and "validate" not in origin.mend
+    assert (settings.name, settings.verdict.value) == ("settings", "unknown")
+    assert {each.name for each in machine} == {"programs", "disk"}
 
 
 def test_a_release_that_nobody_can_approve_was_called_well(world: PodWorld, tmp_path: Path) -> None:
