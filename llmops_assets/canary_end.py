@@ -1,10 +1,10 @@
 """The way back from a canary, for its own run, for a person and for the sensor that finds one without a run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from llmops_assets.deploying import deployment_named, route, serving_now
+from llmops_assets.deploying import deployment_named, route, serving_in, serving_now
 from llmops_core.errors import GateRefused, TransientError
 from llmops_core.facts import Fact, latest
 from llmops_core.open_canary import OpenCanary, open_canary
@@ -48,6 +48,24 @@ def refuse_unless_open(platform: Platform, canary: Fact) -> OpenCanary:
     if now is None or now.start.sequence != canary.sequence:
         raise GateRefused("canary", f"the canary of {canary.body['candidate']} was ended meanwhile; release again")
     return now
+
+
+def rolling_back_to(facts: Sequence[Fact]) -> str | None:
+    """The deployment to which a rollback moved all traffic, or was about to, when it broke off."""
+    begun, now = latest(facts, "intended", subject="rollback"), serving_in(facts, "production")
+    if begun is None or now is None or begun.sequence < now.sequence:
+        return None
+    to = begun.body["deployment"]
+    return to if to != now.body["deployment"] else None
+
+
+def refuse_before_rollback(platform: Platform, model: str) -> None:
+    """Raises GateRefused while a person's rollback has moved the traffic and is not written down: a canary would share
+    it with the version that was left."""
+    to = rolling_back_to(platform.ledger.facts(model))
+    if to is not None and _routed(platform, model, to) is not None:
+        again = f"`llmops rollback {model}` goes on with it"
+        raise GateRefused("canary", f"the rollback to {to} did not come to its end; {again}, then release again")
 
 
 def decide_way_back(platform: Platform, canary: OpenCanary, subject: str, body: Mapping[str, Any]) -> None:

@@ -16,7 +16,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Any
 
 from llmops_assets.canary_arms import Arm, Arms, Reading, arm_in
-from llmops_assets.canary_end import baseline_of, give_back, leave_nothing, refuse_unless_open, share_left, tell
+from llmops_assets.canary_end import (
+    baseline_of,
+    give_back,
+    leave_nothing,
+    refuse_before_rollback,
+    refuse_unless_open,
+    share_left,
+    tell,
+)
 from llmops_assets.deploying import deploy, public_url, route, serving_now
 from llmops_assets.questions import held_out
 from llmops_assets.step import Step
@@ -40,6 +48,7 @@ def run_canary(step: Step) -> Fact:
     candidate = deploy(step, "production")
     if (proven := _proof_of_serving(step, candidate)) is not None:
         return step.record(proven.body["digest"], {name: proven.body[name] for name in ("deployment", "reason")})
+    refuse_before_rollback(platform, model)
     baseline = baseline_of(platform, model, candidate.name)
     canary = _begun(step, candidate) or _begin(step, candidate, baseline)
     with _given_back(step, baseline, canary):
@@ -259,7 +268,7 @@ def _begin(step: Step, candidate: Deployment, baseline: Deployment | None) -> Op
         "candidate": candidate.name,
         "version": candidate.version,
         "revision": step.release.revision,
-        "weights_bytes": _weights_bytes(step),
+        "weights_bytes": step.bytes_of("weights"),  # at least as much is hashed by its promotion
         "share_percent": settings.steps_percent[0] if baseline is not None else 100,
         "began_seconds": time.time(),
         "counted_since": since,
@@ -268,13 +277,6 @@ def _begin(step: Step, candidate: Deployment, baseline: Deployment | None) -> Op
     model, fingerprint = step.release.model, step.fingerprint
     start = platform.ledger.append("intended", model=model, subject="canary", fingerprint=fingerprint, body=body)
     return OpenCanary(start, seen_at=start.at)
-
-
-def _weights_bytes(step: Step) -> int:
-    """How much its promotion will have to hash, at least."""
-    digest = step.release.evidence()["weights"].body["digest"]
-    artifact = step.platform.artifacts.get("weights", digest)  # it was just deployed, so it is here
-    return sum(file.size_bytes for file in artifact.manifest.files) if artifact else 0
 
 
 def _tick(state: CanaryState, decision: Decision, arms: Arms, reading: Reading) -> dict[str, Any]:

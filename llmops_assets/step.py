@@ -139,6 +139,11 @@ class Step:
         """The artefact of this digest, re-hashed; raises IntegrityError when it is gone or not what it was."""
         return self.platform.artifacts.verified(kind, digest)
 
+    def bytes_of(self, stage: str) -> int:
+        """How large the artefact of an earlier stage is. Nothing is hashed."""
+        artifact = self.platform.artifacts.get(stage, self.release.evidence()[stage].body["digest"])
+        return sum(file.size_bytes for file in artifact.manifest.files) if artifact else 0
+
     def code(self) -> Path:
         """A clean export of the pinned revision; recipes run from there."""
         target = self.platform.home.folder("revisions") / self.release.revision

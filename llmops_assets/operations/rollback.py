@@ -10,11 +10,11 @@ the canary sees it at its next tick and ends.
 from dataclasses import dataclass
 from typing import Any
 
-from llmops_assets.canary_end import baseline_of, decide_way_back, give_back
+from llmops_assets.canary_end import baseline_of, decide_way_back, give_back, rolling_back_to
 from llmops_assets.deploying import deployment_named, name_in_registry, public_url, route, serving_in
 from llmops_assets.operations.endpoint import ask
 from llmops_core.errors import GateRefused, IntegrityError
-from llmops_core.facts import Fact, latest
+from llmops_core.facts import Fact
 from llmops_core.open_canary import OpenCanary, open_canary
 from llmops_core.routing import Deployment
 from resources.wiring import Platform
@@ -82,10 +82,8 @@ def _left_over(platform: Platform, facts: list[Fact], model: str, now: Fact | No
     the version to which it went: it goes on."""
     found = platform.gateway.current().route(model, "production")
     serving = now.body["deployment"] if now is not None else None
-    begun = latest(facts, "intended", subject="rollback")
-    goes_to = begun.body["deployment"] if begun and now and begun.sequence > now.sequence else None
     shares = [share.deployment for share in found.shares] if found else []
-    return next((each for each in shares if each.name not in (serving, goes_to)), None)
+    return next((each for each in shares if each.name not in (serving, rolling_back_to(facts))), None)
 
 
 def _end_canary(platform: Platform, canary: OpenCanary, now: Fact | None, reason: str) -> RolledBack:

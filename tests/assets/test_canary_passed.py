@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmops_assets import canary_run
 from llmops_assets.assets import production
 from llmops_assets.deploying import deployment_named, route, serving_now
 from llmops_assets.operations.open_canaries import open_canaries
 from llmops_assets.operations.overview import overview
 from llmops_assets.sensors.canaries import canaries
+from llmops_assets.step import Step
 from llmops_assets.tags import REVISION_TAG
 from llmops_core.errors import IntegrityError, TransientError
 from llmops_core.facts import Fact
@@ -121,7 +121,7 @@ def test_a_promotion_that_hashes_large_weights_had_ten_minutes(
     candidate: World, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a model of 70 B parameters no version would have come to production."""
-    monkeypatch.setattr(canary_run, "_weights_bytes", lambda _: 140 * 10**9)
+    monkeypatch.setattr(Step, "bytes_of", lambda *_: 140 * 10**9)
     assert _released(candidate, "canary")
     ticking = Ticking(candidate, sensor=canaries)
     clock.ahead = 3300

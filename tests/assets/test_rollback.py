@@ -16,7 +16,7 @@ from llmops_core.errors import GateRefused, IntegrityError, TransientError
 from llmops_core.lineage import verdict_of
 from llmops_core.promotion import serves
 from tests.fakes.http_gateway import Behaviour
-from tests.fakes.platform_doors import World
+from tests.fakes.platform_doors import UNTIL_APPROVAL, World
 
 
 @pytest.fixture
@@ -126,6 +126,19 @@ def test_a_rollback_that_died_before_its_fact_brought_back_what_it_left(
     assert not twice.materialize("production").success  # nor does a run that goes on bring it back
     done = roll_back(twice.doors(), "tiny", "too terse")
     assert (done.left_version, done.version) == ("2", "1") and _serving(twice) == ["1"]
+
+
+def test_the_next_canary_undid_a_rollback_that_broke_off(twice: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(rollback, "_answering", lambda *_: (_ for _ in ()).throw(TransientError("no answer")))
+        with pytest.raises(TransientError):
+            roll_back(twice.doors(), "tiny", "too terse")
+    twice.repository.commit_model("training", seed=3)
+    assert twice.materialize(*UNTIL_APPROVAL).success
+    assert not twice.materialize("canary").success and _serving(twice) == ["1"]
+    assert "`llmops rollback tiny` goes on with it" in twice.reasons("canary")[-1]
+    assert roll_back(twice.doors(), "tiny", "too terse").version == "1"
+    assert twice.materialize("canary", "production").success and _serving(twice) == ["3"]
 
 
 def test_a_promotion_ended_the_server_that_a_rollback_had_given_the_traffic(
