@@ -1,13 +1,15 @@
 """What a recipe's run is asked of a door to jobs: its bills are written once, and a spent budget lets none begin."""
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from llmops_assets.billing import this_month
 from llmops_assets.recipe_run import run_recipe
 from llmops_assets.step import Step
-from llmops_core.cost import SPENT, Bill, Spent
+from llmops_core.cost import RUNNING, SPENT, Asked, Bill, Spent
 from llmops_core.errors import EnvironmentLacks, GateRefused
 from llmops_core.job_settings import ClusterJobsPlace, GpuPool
 from llmops_core.serving_settings import ClusterServingPlace
@@ -24,6 +26,7 @@ class Asking:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.begins = True
+        self.runs: list[Bill] = []
 
     def run(self, job: Job, context: Any, on_progress: Any) -> None:
         if self.begins:
@@ -33,7 +36,7 @@ class Asking:
         job.on_spent(BILL)
 
     def running(self) -> list[Bill]:
-        return []
+        return self.runs
 
 
 def step_with(world: World, door: Asking, per_month: float) -> Step:
@@ -63,6 +66,18 @@ def test_an_attempt_was_billed_twice_or_a_spent_budget_let_a_job_begin(begun: Wo
     door.begins = False
     run_recipe(step, "finetune", {}, begun.root / "work", {})
     assert len(door.jobs) == 2, "what goes on or is done was refused"
+
+
+def test_a_job_that_was_billed_and_still_goes_spent_the_budget_twice(begun: World) -> None:
+    door = Asking()
+    step = step_with(begun, door, 15)
+    run_recipe(step, "finetune", {}, begun.root / "work", {})
+    runs = replace(BILL, outcome=RUNNING, months={this_month(): 3600.0})
+    door.runs = [Bill(Asked("tiny", "weights", step.fingerprint), runs)]
+    run_recipe(step, "finetune", {}, begun.root / "work", {})
+    door.runs = [replace(door.runs[0], spent=replace(runs, job="another"))]
+    with pytest.raises(GateRefused, match="by jobs that run now"):
+        run_recipe(step, "finetune", {}, begun.root / "work", {})
 
 
 GPUS = {"a100": GpuPool(per_node=8)}

@@ -140,6 +140,7 @@ def test_what_goes_on_when_its_job_was_billed_and_removed_was_for_nothing(world:
     world.api.settle()
     (job,) = world.door().ended()
     bill = world.door().bill(job)
+    assert [each.end and each.end["outcome"] for each in pod.records.attempts()] == ["crashed"]
     world.client.delete(JOBS, job.name, job.uid)  # its time to live is over
     until(lambda: world.job_objects == world.api.objects("pods", NAMESPACE) == [])
     assert finished(world, 2, world.following(run="second", **ON_GPUS)).errors == []

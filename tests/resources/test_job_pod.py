@@ -68,6 +68,8 @@ def test_what_a_recipe_left_behind_held_its_gpu_until_the_deadline(
     leaves = ["sh", "-c", f"sleep 20 & echo $! > {tmp_path}/pid; echo last words; exit 65"]
     with Relay(store, store.job("f" * 64), 1, "pod", tmp_path / "messages", 0.05) as relay:
         code = job_pod._ran(leaves, {"PATH": os.environ["PATH"]}, tmp_path, relay)
-    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)  # which is there still
+    left = int((tmp_path / "pid").read_text())
+    assert Path(f"/proc/{left}/stat").read_text().split()[2] != "Z", "it was waited for"
+    os.kill(left, signal.SIGKILL)
     assert code == 65 and relay.last_words == "last words\n"
     assert store.job("f" * 64).log(1, "pod", 1) == b"last words\n"

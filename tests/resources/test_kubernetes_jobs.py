@@ -325,7 +325,10 @@ def test_pods_whose_job_was_taken_from_under_them_got_a_second_one_beside_them(w
     (job,) = world.job_objects
     world.client.delete(JOBS, job["metadata"]["name"], job["metadata"]["uid"], propagation="Orphan")
     until(lambda: world.job_objects == [])
-    assert succeeded(finished(world, 1, world.following(run=run)))
+    going = world.following(run=run)
+    pod.prints("it goes on\n")
+    until(lambda: "it goes on" in world.book.messages(run))
+    assert succeeded(finished(world, 1, going))
     assert world.job_objects == [] and len(world.api.objects("pods", NAMESPACE)) == 1
 
 
