@@ -28,10 +28,10 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # jo
 from llmops_core.job_manifest import Attempt, Needs, job  # noqa: E402
 from llmops_core.job_names import JobIdentity  # noqa: E402
 from llmops_core.job_outcomes import is_over  # noqa: E402
-from resources.job_watch import JobWatch  # noqa: E402
-from resources.kubernetes_api import JOBS  # noqa: E402
-from resources.kubernetes_api import KubernetesApi as Client  # noqa: E402
-from resources.kubernetes_jobs import REPORT_SECONDS, KubernetesJobs  # noqa: E402
+from resources.cluster.kubernetes_api import JOBS  # noqa: E402
+from resources.cluster.kubernetes_api import KubernetesApi as Client  # noqa: E402
+from resources.jobs.job_watch import JobWatch  # noqa: E402
+from resources.jobs.kubernetes_jobs import REPORT_SECONDS, KubernetesJobs  # noqa: E402
 from tests.fakes.job_worlds import NAMESPACE, ClusterWorld, stand_in  # noqa: E402
 from tests.fakes.kubernetes_api import KubernetesApi, Plan  # noqa: E402
 from tests.fakes.s3_servers import CREDENTIALS, moto_server  # noqa: E402

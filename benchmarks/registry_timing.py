@@ -20,8 +20,8 @@ import psutil
 
 from llmops_core.fingerprint import digest_of
 from llmops_core.registration import VersionFacts
-from resources.mlflow_server import mlflow_command, mlflow_environment
-from resources.registry import MlflowRegistry, RegistrationRequest
+from resources.registry.mlflow_server import mlflow_command, mlflow_environment
+from resources.registry.registry import MlflowRegistry, RegistrationRequest
 
 PORT = 8690
 ADDRESS = f"http://127.0.0.1:{PORT}"

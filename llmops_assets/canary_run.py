@@ -35,7 +35,7 @@ from llmops_core.open_canary import OpenCanary, open_canary
 from llmops_core.routing import Deployment
 from llmops_core.serving_settings import LocalServingPlace
 from llmops_core.verdict import Finding, Verdict
-from resources.load import PacedLoad
+from resources.traffic.load import PacedLoad
 
 ENDED = {Action.PROMOTE: "passed", Action.ROLL_BACK: "failed"}
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmops_assets.step import Step
-from resources.jobs import Progress
-from resources.model_registry import FINGERPRINT_TAG, ModelRegistry
+from resources.jobs.jobs import Progress
+from resources.registry.model_registry import FINGERPRINT_TAG, ModelRegistry
 
 NOT_FIGURES = ("done", "total", "seconds_left")
 

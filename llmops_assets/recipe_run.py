@@ -14,8 +14,8 @@ from llmops_core.gpu_needs import spread
 from llmops_core.job_manifest import Needs
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.serving_settings import ClusterServingPlace
-from resources.gpu_pool import gpus_held
-from resources.jobs import Job, Progress
+from resources.jobs.gpu_pool import gpus_held
+from resources.jobs.jobs import Job, Progress
 
 WITHOUT_GPU = ("package",)  # it converts files
 EVALUATION = "evaluate"

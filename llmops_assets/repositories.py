@@ -5,7 +5,7 @@ keeps the name of its repository for ever, so that an audit reads the commit whe
 """
 
 from llmops_core.facts import Fact
-from resources.ledger import Ledger
+from resources.ledger.ledger import Ledger
 from resources.wiring import Platform
 
 

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from llmops_core.errors import InputError
 from llmops_core.outage import Reach
+from resources.git.ruling_files import Followed, ruling_files
 from resources.home import DEFAULT_PORT_BASE, Home, home_from
-from resources.ruling_files import Followed, ruling_files
 from resources.wiring import Platform, build_platform
 
 

@@ -27,7 +27,7 @@ from llmops_core.errors import GateRefused, LlmopsError, TransientError
 from llmops_core.facts import Fact, latest
 from llmops_core.promotion import MADE_FROM, PASSED, require
 from llmops_core.validation import lacks
-from resources.artifact_store import Artifact
+from resources.storage.artifact_store import Artifact
 from resources.wiring import Platform
 
 # Once more, after the time in which a supervised program is back; what is no TransientError says so and is not retried.

@@ -22,7 +22,7 @@ CONTAINER, WORK = "recipe", "/scratch"
 USER = 10001  # the image's own
 GRACE_SECONDS = 60  # for a last checkpoint and the last words
 RENDEZVOUS_PORT = 29500
-POD_PROGRAM = ("python", "-m", "resources.job_pod")
+POD_PROGRAM = ("python", "-m", "resources.jobs.job_pod")
 
 
 @dataclass(frozen=True)

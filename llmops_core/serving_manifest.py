@@ -177,7 +177,7 @@ def _fetch(plan: DeploymentPlan, place: ClusterServingPlace, store: WeightStore)
         {"name": "LLMOPS_WEIGHTS", "value": canonical_json(order).decode()},
     ]
     size = {"cpu": "1", "memory": "1000M", "ephemeral-storage": quantity(place.ephemeral_storage_gb)}
-    container = _container(FETCH, place.image, place, ["python", "-m", "resources.weights_pod"], told, size)
+    container = _container(FETCH, place.image, place, ["python", "-m", "resources.serving.weights_pod"], told, size)
     if place.secrets:
         container["envFrom"] = [{"secretRef": {"name": name}} for name in place.secrets]
     container["volumeMounts"] += [{"name": "weights", "mountPath": WEIGHTS}]
@@ -191,7 +191,7 @@ def _front(plan: DeploymentPlan, place: ClusterServingPlace) -> Manifest:
         {"name": "LLMOPS_PORTS", "value": f"{PORT} {ENGINE_PORT}"},
     ]
     size = {"cpu": "500m", "memory": "256M", "ephemeral-storage": "100M"}
-    container = _container(FRONT, place.image, place, ["python", "-m", "resources.pod_front"], told, size)
+    container = _container(FRONT, place.image, place, ["python", "-m", "resources.serving.pod_front"], told, size)
     container["ports"] = [{"name": "http", "containerPort": PORT, "protocol": "TCP"}]
     container["startupProbe"] = _probe("/health", "http", failures=START_SECONDS // PROBE_SECONDS)
     container["readinessProbe"] = _probe("/ready", "http", failures=2)  # asks the engine, by the way that requests take

@@ -4,7 +4,7 @@ Two platforms run side by side when both LLMOPS_HOME and LLMOPS_PORT_BASE differ
 program starts (the command line, the code location), never on import of a library module.
 
 In a pod nobody works in a checkout, and a commit is pushed elsewhere: LLMOPS_ORIGIN names where. The repository is then
-a clone of the platform's own, which it fetches (resources/mirror.py).
+a clone of the platform's own, which it fetches (resources/git/mirror.py).
 """
 
 from collections.abc import Mapping

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, Problem, TransientError, UnknownSigner
-from resources.disk import sync_file
+from resources.storage.disk import sync_file
 
 _PROGRAM = "ssh-keygen"
 _LIMIT_SECONDS = 20

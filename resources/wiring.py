@@ -21,34 +21,34 @@ from llmops_core.serving_manifest import WeightStore
 from llmops_core.serving_settings import LocalServingPlace
 from llmops_core.settings import Settings
 from llmops_core.touched import data_paths, is_model_yaml
-from resources.arrivals import Place, place_of
-from resources.artifact_store import ArtifactStore, FolderArtifacts
-from resources.dataset_commit import DatasetCommits, GitDvcCommits
-from resources.dataset_store import DatasetStore, DvcStore
-from resources.feedback_store import FeedbackStore, FolderFeedback, S3Feedback
-from resources.file_index import FileIndex
+from resources.data.arrivals import Place, place_of
+from resources.data.dataset_commit import DatasetCommits, GitDvcCommits
+from resources.data.dataset_store import DatasetStore, DvcStore
+from resources.data.feedback_store import FeedbackStore, FolderFeedback, S3Feedback
+from resources.data.file_index import FileIndex
+from resources.git.mirror import Mirror
+from resources.git.recipe_code import RecipeCode
+from resources.git.ruling_files import Followed, RulingFiles, ruling_files
+from resources.git.ruling_settings import ruling_settings
+from resources.git.source import GitSource, SourceRepository
 from resources.home import Home, clone_of
-from resources.ledger import Ledger, SqlLedger
-from resources.metrics import EnvoyMetrics, Metrics
-from resources.mirror import Mirror
-from resources.object_store import NamedPlace
-from resources.postgres import database_url
-from resources.processes import Processes, SupervisorProcesses
-from resources.prometheus_metrics import PrometheusMetrics
-from resources.publishing import publish_json, read_json
-from resources.recipe_code import RecipeCode
-from resources.ruling_files import Followed, RulingFiles, ruling_files
-from resources.ruling_settings import ruling_settings
-from resources.s3_artifacts import S3Artifacts
+from resources.host.processes import Processes, SupervisorProcesses
+from resources.ledger.ledger import Ledger, SqlLedger
+from resources.ledger.postgres import database_url
 from resources.secret_values import secret_value
-from resources.serving import LocalServing, ServingEngine
+from resources.serving.serving import LocalServing, ServingEngine
 from resources.signatures import Signatures, SshSignatures
-from resources.source import GitSource, SourceRepository
-from resources.traffic import EnvoyGateway, Gateway
+from resources.storage.artifact_store import ArtifactStore, FolderArtifacts
+from resources.storage.object_store import NamedPlace
+from resources.storage.publishing import publish_json, read_json
+from resources.storage.s3_artifacts import S3Artifacts
+from resources.traffic.metrics import EnvoyMetrics, Metrics
+from resources.traffic.prometheus_metrics import PrometheusMetrics
+from resources.traffic.traffic import EnvoyGateway, Gateway
 
 if TYPE_CHECKING:
-    from resources.jobs import Jobs
-    from resources.registry import ModelRegistry
+    from resources.jobs.jobs import Jobs
+    from resources.registry.registry import ModelRegistry
 
 # the doors that lead into one repository; a platform has its own of each for every repository it watches
 READING = ("source", "data", "model_reads", "recipe_code", "mirror")
@@ -199,8 +199,8 @@ class Platform:
         place = self.settings.serving
         if isinstance(place, LocalServingPlace):
             return LocalServing(self.home.root, self.home.port_base, self.processes)
-        from resources.kubernetes_api import connected
-        from resources.kubernetes_serving import KubernetesServing
+        from resources.cluster.kubernetes_api import connected
+        from resources.serving.kubernetes_serving import KubernetesServing
 
         bucket, jobs = self.settings.platform.artifacts, self.settings.jobs
         store = WeightStore(bucket.uri, bucket.endpoint, bucket.region) if bucket is not None else None
@@ -212,8 +212,8 @@ class Platform:
         place = self.settings.serving
         if isinstance(place, LocalServingPlace):
             return EnvoyGateway(self.home.root, self.home.port_base, self.processes)
-        from resources.httproute_gateway import HttpRouteGateway
-        from resources.kubernetes_api import connected
+        from resources.cluster.kubernetes_api import connected
+        from resources.traffic.httproute_gateway import HttpRouteGateway
 
         return HttpRouteGateway(place, connected(place.namespace))
 
@@ -236,7 +236,7 @@ class Platform:
 
     @cached_property
     def registry(self) -> "ModelRegistry":
-        from resources.registry import MlflowRegistry
+        from resources.registry.registry import MlflowRegistry
 
         server = self.settings.platform.mlflow
         if server is None:
@@ -248,7 +248,7 @@ class Platform:
     @cached_property
     def registry_at_rest(self) -> "ModelRegistry":
         """The same registry while the platform is down: its own MLflow's database is opened without its server."""
-        from resources.registry import MlflowRegistry
+        from resources.registry.registry import MlflowRegistry
 
         if self.settings.platform.mlflow is not None:
             return self.registry
@@ -262,17 +262,17 @@ class Platform:
     def jobs(self) -> "Jobs":
         place = self.settings.jobs
         if isinstance(place, LocalJobsPlace):
-            from resources.jobs import LocalJobs
+            from resources.jobs.jobs import LocalJobs
 
             return LocalJobs()
-        from resources.kubernetes_api import connected
-        from resources.kubernetes_jobs import KubernetesJobs
+        from resources.cluster.kubernetes_api import connected
+        from resources.jobs.kubernetes_jobs import KubernetesJobs
 
         store = self.named_place("jobs.store.uri", place.store)
         return KubernetesJobs(place, connected(place.namespace), store)
 
 
 def build_platform(home: Home, newest_only: bool = False) -> Platform:
-    """The platform that `home` names, with the settings that rule there (resources/ruling_settings.py, which says what
-    is raised)."""
+    """The platform that `home` names, with the settings that rule there (resources/git/ruling_settings.py, which says
+    what is raised)."""
     return Platform(home, ruling_settings(home, newest_only))

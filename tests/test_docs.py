@@ -84,9 +84,9 @@ def test_the_check_of_commands_itself(line: str, fault: str) -> None:
 
 def test_the_check_of_paths_itself() -> None:
     text = (
-        "`resources/traffic.py` `/v1/models` `.llmops/logs/` `docs/none.md` `gone/away.py` `a / b` `keys/` `tests/e2e/`"
+        "`resources/wiring.py` `/v1/models` `.llmops/logs/` `docs/none.md` `gone/away.py` `a / b` `keys/` `tests/e2e/`"
     )
-    assert list(named_paths(text)) == ["resources/traffic.py", "docs/none.md", "gone/away.py", "tests/e2e/"]
+    assert list(named_paths(text)) == ["resources/wiring.py", "docs/none.md", "gone/away.py", "tests/e2e/"]
 
 
 def misuse(line: str) -> str:

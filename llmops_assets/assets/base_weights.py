@@ -14,7 +14,7 @@ from llmops_assets.resource import PlatformResource
 from llmops_assets.step import ONCE_MORE, Step, stage
 from llmops_core.facts import Fact
 from llmops_core.training_spec import LocalSource
-from resources.model_source import fetch_base
+from resources.models.model_source import fetch_base
 
 
 @asset(

@@ -14,7 +14,7 @@ from llmops_core.errors import IntegrityError
 from llmops_core.facts import Fact
 from llmops_core.fingerprint import digest_of
 from llmops_core.registration import SIGNATURE_TAG, VERSION_NAMESPACE, VersionFacts
-from resources.registry import RegistrationRequest
+from resources.registry.registry import RegistrationRequest
 
 
 @asset(

@@ -16,7 +16,7 @@ from llmops_assets.step import ONCE_MORE, Step, stage
 from llmops_core.facts import Fact
 from llmops_core.staging import LoadLevel, judge_identity, judge_inference, judge_load, judge_probe
 from llmops_core.verdict import Finding, overall, reasons
-from resources.load import TRAFFIC_HEADER, run_load
+from resources.traffic.load import TRAFFIC_HEADER, run_load
 
 QUESTIONS = 50
 LABEL = {TRAFFIC_HEADER: "staging-test"}

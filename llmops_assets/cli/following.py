@@ -14,8 +14,8 @@ from llmops_core.errors import InputError, Problem, TransientError
 from llmops_core.promotion import serves
 from llmops_core.status import fold
 from llmops_core.validation import lacks
+from resources.git.working_tree import not_committed
 from resources.wiring import Platform
-from resources.working_tree import not_committed
 
 JOB, BY = "release", "llmops"
 POLL_SECONDS = 0.5

@@ -17,7 +17,7 @@ from llmops_assets.operations.audit import audit
 from llmops_assets.operations.summary import Summary, summarise
 from llmops_core.errors import EnvironmentLacks
 from llmops_core.lineage import Link, verdict_of
-from resources.platform_start import parts, start
+from resources.host.platform_start import parts, start
 from resources.wiring import Platform
 
 SAMPLE = "atlas-qa"

@@ -5,7 +5,7 @@ import time
 import click
 
 from llmops_assets.cli.options import as_json, platform, show
-from resources.platform_start import parts, start
+from resources.host.platform_start import parts, start
 
 
 @click.command("serve")

@@ -3,7 +3,7 @@
 import click
 
 from llmops_assets.cli.options import as_json, home, show
-from resources.processes import SupervisorProcesses
+from resources.host.processes import SupervisorProcesses
 
 
 @click.command("stop")

@@ -30,8 +30,8 @@ from llmops_core.arrivals import (
 from llmops_core.errors import InputError
 from llmops_core.facts import Fact
 from llmops_core.fingerprint import digest_of
-from resources.dataset_commit import Merged, Proposal
-from resources.publishing import exclusive
+from resources.data.dataset_commit import Merged, Proposal
+from resources.storage.publishing import exclusive
 from resources.wiring import Platform
 
 SUBJECT = "arrivals"

@@ -18,7 +18,7 @@ from llmops_core.fingerprint import digest_of
 from llmops_core.names import why_no_model
 from llmops_core.touched import may_track, touched
 from llmops_core.validation import lacks
-from resources.source import Commit, Passage
+from resources.git.source import Commit, Passage
 from resources.wiring import Platform
 
 REQUEST_ATTEMPTS = 20

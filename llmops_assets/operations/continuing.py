@@ -6,7 +6,7 @@ from llmops_assets.repositories import doors_of
 from llmops_assets.tags import REASON_TAG, REVISION_TAG, tags_of
 from llmops_core.facts import Fact, latest
 from llmops_core.status import fold
-from resources.ledger import Ledger
+from resources.ledger.ledger import Ledger
 from resources.wiring import Platform
 
 

@@ -22,15 +22,15 @@ from llmops_core.errors import LlmopsError, TransientError
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.platform_settings import Bucket, Postgres
 from llmops_core.uris import parse_s3
-from resources.bucket_probe import lifecycle_rules, try_bucket
-from resources.database_probe import try_database
-from resources.dvc_remotes import DvcRemotes
-from resources.git_program import GitProgram
+from resources.data.dvc_remotes import DvcRemotes
+from resources.git.git_program import GitProgram
+from resources.git.ruling_files import FETCH_SECONDS, Followed, ruling_files
 from resources.home import Home
-from resources.machine import free_bytes, is_free, lacking_programs, may_write
-from resources.platform_start import parts
-from resources.postgres import database_url
-from resources.ruling_files import FETCH_SECONDS, Followed, ruling_files
+from resources.host.machine import free_bytes, is_free, lacking_programs, may_write
+from resources.host.platform_start import parts
+from resources.ledger.database_probe import try_database
+from resources.ledger.postgres import database_url
+from resources.storage.bucket_probe import lifecycle_rules, try_bucket
 from resources.wiring import Platform, build_platform
 
 PROGRAMS = ("git", "ssh-keygen")

@@ -30,8 +30,8 @@ from llmops_core.job_names import JobIdentity
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.serving_settings import ClusterServingPlace
 from llmops_core.settings import Settings
-from resources.cluster_view import ClusterView
-from resources.kubernetes_api import client_of_cluster
+from resources.cluster.cluster_view import ClusterView
+from resources.cluster.kubernetes_api import client_of_cluster
 
 TRIAL = JobIdentity("doctor", "trial", "doctor", "0" * 64)
 

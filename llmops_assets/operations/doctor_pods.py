@@ -9,9 +9,9 @@ from llmops_core.doctor import Diagnosis, Health, Right, ask_from_inside, judge_
 from llmops_core.errors import EnvironmentLacks, InputError, TransientError
 from llmops_core.job_settings import ClusterJobsPlace
 from llmops_core.serving_settings import ClusterServingPlace
-from resources.cluster_view import ClusterView
-from resources.cluster_view import Hidden as HiddenPlace
-from resources.image_registry import WhoAsks, has_image, login_in, parse_image
+from resources.cluster.cluster_view import ClusterView
+from resources.cluster.cluster_view import Hidden as HiddenPlace
+from resources.cluster.image_registry import WhoAsks, has_image, login_in, parse_image
 
 Examined = Iterator[Diagnosis]
 Place = ClusterJobsPlace | ClusterServingPlace

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from llmops_core.doctor import Diagnosis, Health
 from llmops_core.errors import EnvironmentLacks, LlmopsError, TransientError
-from resources.registry_probe import place_of_files, try_files
+from resources.registry.registry_probe import place_of_files, try_files
 from resources.secret_values import secret_value
 from resources.wiring import Platform
 

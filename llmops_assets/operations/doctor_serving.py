@@ -10,8 +10,8 @@ from llmops_core.gateway_state import judge_class, judge_gateway
 from llmops_core.monitor_state import judge_monitors, judge_scrapes
 from llmops_core.serving_plan import DeploymentPlan
 from llmops_core.serving_settings import ClusterServingPlace
-from resources.cluster_view import ClusterView
-from resources.prometheus_metrics import PrometheusMetrics
+from resources.cluster.cluster_view import ClusterView
+from resources.traffic.prometheus_metrics import PrometheusMetrics
 
 GATEWAYS = "/apis/gateway.networking.k8s.io/v1"
 TRIAL = DeploymentPlan(

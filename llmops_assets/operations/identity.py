@@ -15,7 +15,7 @@ from llmops_core.allowed_signers import keys_of
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, Problem
 from llmops_core.fingerprint import digest_of_bytes
 from llmops_core.registration import VERSION_NAMESPACE
-from resources.publishing import publish_text
+from resources.storage.publishing import publish_text
 from resources.wiring import Platform
 
 IDENTITY = "llmops-platform"

@@ -20,7 +20,7 @@ from llmops_assets.operations.identity import APPROVER_KEY, PLATFORM_KEY, public
 from llmops_core.errors import InputError, IntegrityError, Problem
 from llmops_core.facts import Fact, first_broken
 from llmops_core.tree_path import checked_path
-from resources.archive import CHUNK_BYTES, Archive, ArchiveWriter, Hashed, writing
+from resources.storage.archive import CHUNK_BYTES, Archive, ArchiveWriter, Hashed, writing
 from resources.wiring import Platform
 
 LEDGER, ORIGIN = "ledger.json", "origin.json"

@@ -19,7 +19,7 @@ from llmops_assets.sensors.arrivals import LONGEST_PAUSE_SECONDS
 from llmops_core.arrival_settings import WatchedPlace
 from llmops_core.errors import LlmopsError, TransientError
 from llmops_core.facts import first_broken
-from resources.dataset_commit import EMAIL, GitDvcCommits
+from resources.data.dataset_commit import EMAIL, GitDvcCommits
 from tests.fakes.arriving import Arriving, arriving_at
 from tests.fakes.git_with_data import DATA, MODEL
 from tests.fakes.platform_doors import World

@@ -16,7 +16,7 @@ from llmops_assets.sensors.canaries import canaries
 from llmops_assets.tags import REVISION_TAG
 from llmops_core.errors import EnvironmentLacks, GateRefused, TransientError
 from llmops_core.open_canary import OpenCanary, open_canary
-from resources.ledger import SqlLedger
+from resources.ledger.ledger import SqlLedger
 from tests.fakes.http_gateway import Behaviour
 from tests.fakes.platform_doors import World
 from tests.fakes.ticking import Ticking

@@ -25,7 +25,7 @@ from llmops_assets.operations.rollback import roll_back
 from llmops_core.errors import GateRefused, LlmopsError
 from llmops_core.open_canary import open_canary
 from llmops_core.routing import RouteTable
-from resources.ledger import SqlLedger
+from resources.ledger.ledger import SqlLedger
 from tests.fakes.platform_doors import Snapshot, World
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.serving import FakeServing

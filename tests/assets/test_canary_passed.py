@@ -13,7 +13,7 @@ from llmops_assets.step import Step
 from llmops_assets.tags import REVISION_TAG
 from llmops_core.errors import IntegrityError, TransientError
 from llmops_core.facts import Fact
-from resources.ledger import SqlLedger
+from resources.ledger.ledger import SqlLedger
 from tests.fakes.platform_doors import World
 from tests.fakes.ticking import Ticking
 

@@ -15,7 +15,7 @@ from llmops_core.errors import GateRefused, TransientError
 from llmops_core.status import SILENT, fold
 from llmops_core.traffic_counts import TrafficCounts
 from llmops_core.verdict import Verdict
-from resources.metrics import Metrics
+from resources.traffic.metrics import Metrics
 from tests.fakes.http_gateway import Behaviour
 from tests.fakes.platform_doors import UNTIL_APPROVAL, World
 

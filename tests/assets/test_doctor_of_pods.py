@@ -38,7 +38,7 @@ def test_the_doctor_waited_for_an_origin_that_it_should_have_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong key or address is what a new platform has; its pods wait ten minutes for an outage to end."""
-    monkeypatch.setattr("resources.ruling_files.PATIENCE_SECONDS", -1.0)  # whoever waits fails here at once
+    monkeypatch.setattr("resources.git.ruling_files.PATIENCE_SECONDS", -1.0)  # whoever waits fails here at once
     where = {
         "LLMOPS_ORIGIN": f"file://{tmp_path}/nowhere",
         "LLMOPS_BRANCH": "main",
@@ -88,7 +88,7 @@ def test_data_that_dvc_looks_for_elsewhere_was_called_there(
     world: PodWorld, monkeypatch: pytest.MonkeyPatch, config: str, verdict: str, told: str
 ) -> None:
     """The bucket of the settings answers; DVC reads the branch's own .dvc/config."""
-    monkeypatch.setattr("resources.dvc_remotes.DvcRemotes.trouble", lambda self: "")
+    monkeypatch.setattr("resources.data.dvc_remotes.DvcRemotes.trouble", lambda self: "")
     monkeypatch.setattr("llmops_assets.operations.doctor._bucket", lambda *_: iter(()))
     settings = yaml.safe_load((world.repository.path / SETTINGS).read_text())
     changed(world, platform={**settings["platform"], "dvc_remote": {"uri": "s3://llmops/dvc"}})

@@ -14,8 +14,8 @@ from llmops_core.errors import InputError, IntegrityError
 from llmops_core.ratings import Rating
 from llmops_core.registration import SIGNATURE_TAG
 from resources.home import Home
-from resources.model_registry import RegistrationRequest
-from resources.registry import MlflowRegistry
+from resources.registry.model_registry import RegistrationRequest
+from resources.registry.registry import MlflowRegistry
 from resources.wiring import Platform
 from tests.fakes.git_with_data import ANSWERS
 from tests.fakes.http_gateway import AnsweringGateway
@@ -107,9 +107,9 @@ def test_an_import_that_died_could_not_be_repeated(
         raise Died
 
     for place, name in (
-        ("resources.artifact_store.FolderArtifacts", "publish"),
-        ("resources.registry.MlflowRegistry", "import_from"),
-        ("resources.ledger.SqlLedger", "restore"),
+        ("resources.storage.artifact_store.FolderArtifacts", "publish"),
+        ("resources.registry.registry.MlflowRegistry", "import_from"),
+        ("resources.ledger.ledger.SqlLedger", "restore"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(f"{place}.{name}", dying)

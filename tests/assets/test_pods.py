@@ -19,7 +19,7 @@ from llmops_assets.operations.identity import platform_signers, sign_version
 from llmops_assets.tags import REVISION_TAG
 from llmops_core.errors import InputError, TransientError
 from llmops_core.registration import VERSION_NAMESPACE
-from resources.dataset_commit import EMAIL
+from resources.data.dataset_commit import EMAIL
 from resources.home import Home, home_from
 from resources.signatures import SshSignatures
 from resources.wiring import build_platform
@@ -156,9 +156,9 @@ def test_a_worker_that_begins_again_in_an_outage_ended_at_once(
             over(home)
 
     clock = SimpleNamespace(sleep=slept, monotonic=time.monotonic)
-    monkeypatch.setattr("resources.ruling_files.time", clock)
+    monkeypatch.setattr("resources.git.ruling_files.time", clock)
     assert build_platform(home).settings.name == "local" and len(pauses) == 3
-    monkeypatch.setattr("resources.ruling_files.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("resources.git.ruling_files.PATIENCE_SECONDS", 0.0)
     world.repository.path.rename(away)
     with pytest.raises(TransientError, match="cannot be fetched"):
         build_platform(world.pod())
@@ -177,7 +177,7 @@ def test_an_outage_of_the_origin_was_silent_or_lost_a_commit(world: PodWorld, ti
 
 
 def test_who_may_no_longer_approve_still_could(world: PodWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resources.ruling_files.FETCH_SECONDS", 0.0)
+    monkeypatch.setattr("resources.git.ruling_files.FETCH_SECONDS", 0.0)
     names = {"approvers": {"grace@example.com": {"production": ["technical"]}}}
     world.repository.commit({"config/approvers/approvers.yaml": yaml.safe_dump(names)}, "Grace")
     doors = world.opened(world.home)

@@ -18,8 +18,8 @@ from llmops_core.cost import Asked, Bill, Spent
 from llmops_core.errors import EnvironmentLacks, TransientError
 from llmops_core.job_orphans import GoingJob
 from llmops_core.job_settings import ClusterJobsPlace
-from resources.jobs import Jobs, LocalJobs
-from resources.ledger import SqlLedger
+from resources.jobs.jobs import Jobs, LocalJobs
+from resources.ledger.ledger import SqlLedger
 
 
 class RememberingJobs(LocalJobs):

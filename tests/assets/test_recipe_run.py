@@ -14,7 +14,7 @@ from llmops_core.errors import EnvironmentLacks, GateRefused
 from llmops_core.job_settings import ClusterJobsPlace, GpuPool
 from llmops_core.serving_settings import ClusterServingPlace
 from llmops_core.settings import Budget
-from resources.jobs import Job
+from resources.jobs.jobs import Job
 from tests.fakes.platform_doors import World
 
 BILL = Spent("llmops-tiny-1-finetune-a1", 1, "preempted", 3600, 1, "a100", 10.0)

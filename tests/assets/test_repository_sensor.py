@@ -14,8 +14,8 @@ from llmops_assets.sensors.repository import _supersede
 from llmops_assets.tags import GENERATION_TAG, REVISION_TAG
 from llmops_core.cursor import Cursor, read_cursor
 from llmops_core.facts import Fact
-from resources.dataset_store import DvcStore
-from resources.ledger import SqlLedger
+from resources.data.dataset_store import DvcStore
+from resources.ledger.ledger import SqlLedger
 from tests.fakes.git_with_data import DATA, MODEL, rows
 from tests.fakes.platform_doors import World
 from tests.fakes.ticking import Ticking

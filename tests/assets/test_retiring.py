@@ -19,7 +19,7 @@ from llmops_core.errors import GateRefused, InputError, TransientError
 from llmops_core.facts import Fact, Kind, first_broken
 from llmops_core.open_canary import OpenCanary
 from llmops_core.status import ModelStatus
-from resources.ledger import SqlLedger
+from resources.ledger.ledger import SqlLedger
 from tests.fakes.git_with_data import made_repository
 from tests.fakes.platform_doors import Turn, World
 from tests.fakes.ticking import Ticking

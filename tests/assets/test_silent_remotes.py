@@ -11,7 +11,7 @@ from llmops_assets.operations import changes
 from llmops_assets.sensors import repository as sensor
 from llmops_core.cursor import SILENT, read_cursor
 from llmops_core.errors import TransientError
-from resources.dataset_store import DvcStore
+from resources.data.dataset_store import DvcStore
 from tests.fakes.git_with_data import MODEL
 from tests.fakes.platform_doors import World
 from tests.fakes.ticking import Ticking

@@ -23,9 +23,9 @@ from llmops_assets.operations.retiring import retire
 from llmops_assets.operations.rollback import roll_back
 from llmops_core.serving_settings import LocalServingPlace
 from llmops_core.verdict import Finding, Verdict
-from resources.httproute_gateway import HttpRouteGateway
-from resources.ledger import SqlLedger
-from resources.prometheus_metrics import PrometheusMetrics
+from resources.ledger.ledger import SqlLedger
+from resources.traffic.httproute_gateway import HttpRouteGateway
+from resources.traffic.prometheus_metrics import PrometheusMetrics
 from resources.wiring import Platform, build_platform
 from tests.contracts.test_serving_contract import plan
 from tests.fakes.git_with_data import ANSWERS, made_repository

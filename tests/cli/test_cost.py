@@ -6,7 +6,7 @@ import pytest
 
 from llmops_core.cost import RUNNING, Asked, Bill, Spent
 from llmops_core.errors import EnvironmentLacks
-from resources.jobs import LocalJobs
+from resources.jobs.jobs import LocalJobs
 from tests.cli.conftest import Ended
 
 

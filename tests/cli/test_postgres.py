@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from resources.home import Home
-from resources.ledger import SqlLedger
+from resources.ledger.ledger import SqlLedger
 from resources.wiring import build_platform
 from tests.cli.conftest import Ended
 from tests.fakes.git_with_data import GitWithData

@@ -21,7 +21,7 @@ from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from kubernetes.client.exceptions import ApiException
 
 from llmops_core.platform_settings import Postgres
-from resources.postgres import dagster_storage
+from resources.ledger.postgres import dagster_storage
 from tests.cluster import runs_in_pods
 from tests.cluster.cluster_under_test import Json, Namespace, wait_for
 from tests.deploy.manifests import HELM, KUBERNETES

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from llmops_core.job_settings import ClusterJobsPlace
-from resources.kubernetes_api import KubernetesApi
-from resources.object_store import NamedPlace
+from resources.cluster.kubernetes_api import KubernetesApi
+from resources.storage.object_store import NamedPlace
 from tests.cluster.cluster_under_test import Namespace, wait_for
 from tests.fakes.job_worlds import BUCKET, PREAMBLE, ClusterWorld, Ran, RunBook, World
 

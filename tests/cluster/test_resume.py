@@ -11,7 +11,7 @@ import pytest
 
 from llmops_core.errors import LlmopsError, TransientError
 from llmops_core.job_manifest import Needs
-from resources.jobs import Asked
+from resources.jobs.jobs import Asked
 from tests.cluster.cluster_under_test import wait_for
 from tests.cluster.jobs_under_test import RealClusterWorld, outcome
 from tests.fakes.job_worlds import BUCKET, ROOT, Going, Ran, RecordingRun

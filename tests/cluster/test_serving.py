@@ -13,11 +13,11 @@ from llmops_core.serving_manifest import DEPLOYMENT_LABEL, WeightStore, object_n
 from llmops_core.serving_plan import DeploymentPlan
 from llmops_core.serving_settings import ClusterServingPlace
 from llmops_core.verdict import Verdict
-from resources.httproute_gateway import HttpRouteGateway
-from resources.kubernetes_api import KubernetesApi
-from resources.kubernetes_serving import KubernetesServing
-from resources.object_store import NamedPlace
-from resources.s3_artifacts import S3Artifacts
+from resources.cluster.kubernetes_api import KubernetesApi
+from resources.serving.kubernetes_serving import KubernetesServing
+from resources.storage.object_store import NamedPlace
+from resources.storage.s3_artifacts import S3Artifacts
+from resources.traffic.httproute_gateway import HttpRouteGateway
 from tests.cluster.cluster_under_test import Cluster, Namespace, wait_for
 from tests.cluster.jobs_under_test import SECRET
 from tests.fakes.job_worlds import BUCKET

@@ -13,9 +13,9 @@ import pytest
 
 from llmops_core.errors import InputError, IntegrityError
 from llmops_core.manifest import MANIFEST
-from resources.artifact_store import ArtifactStore, FolderArtifacts
-from resources.object_store import NamedPlace
-from resources.s3_artifacts import S3Artifacts
+from resources.storage.artifact_store import ArtifactStore, FolderArtifacts
+from resources.storage.object_store import NamedPlace
+from resources.storage.s3_artifacts import S3Artifacts
 from tests.fakes.s3_servers import CREDENTIALS, ceph_is_installed, ceph_server, moto_server
 
 NO_DIGEST = "0" * 64

@@ -9,8 +9,8 @@ import pytest
 
 from llmops_core.errors import InputError, IntegrityError, TransientError
 from llmops_core.ratings import Rating
-from resources.feedback_store import FeedbackStore, FolderFeedback, S3Feedback
-from resources.object_store import NamedPlace
+from resources.data.feedback_store import FeedbackStore, FolderFeedback, S3Feedback
+from resources.storage.object_store import NamedPlace
 from tests.fakes.s3_servers import CREDENTIALS, moto_server
 
 ONE, TWO = Rating("Größe?", "zwei\nZeilen\u2028", 1, "eine", "2", "d" * 64, True), Rating("Why?", "so", 5)
@@ -74,7 +74,7 @@ def test_a_changed_object_was_believed(bucket: tuple[str, Any]) -> None:
 
 
 def test_a_store_that_does_not_answer_had_no_ratings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resources.s3_folder.FIRST_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("resources.storage.s3_folder.FIRST_PAUSE_SECONDS", 0)
     store = S3Feedback(NamedPlace("config/local.yaml", "platform.feedback.uri", "s3://bucket/y", "http://127.0.0.1:9"))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(TransientError, match="could not be reached"):
         for name, value in CREDENTIALS.items():

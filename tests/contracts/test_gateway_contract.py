@@ -10,10 +10,10 @@ import pytest
 from llmops_core.errors import InputError
 from llmops_core.route_manifest import base_path
 from llmops_core.routing import Environment, RouteTable
-from resources.httproute_gateway import HttpRouteGateway
-from resources.metrics import Metrics
-from resources.prometheus_metrics import PrometheusMetrics
-from resources.traffic import Gateway
+from resources.traffic.httproute_gateway import HttpRouteGateway
+from resources.traffic.metrics import Metrics
+from resources.traffic.prometheus_metrics import PrometheusMetrics
+from resources.traffic.traffic import Gateway
 from tests.fakes.model_server import ModelServer
 from tests.fakes.platform import Platform, deployment, route, serving, table
 from tests.fakes.serving_clusters import ServingCluster, serving_cluster

@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 from llmops_core.errors import InputError, IntegrityError
 from llmops_core.facts import first_broken
-from resources.ledger import SqlLedger
+from resources.ledger.ledger import SqlLedger
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

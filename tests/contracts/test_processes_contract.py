@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError, TransientError
-from resources.processes import Processes, Program, SupervisorProcesses
+from resources.host.processes import Processes, Program, SupervisorProcesses
 from tests.fakes.processes import FakeProcesses
 
 

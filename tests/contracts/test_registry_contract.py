@@ -9,7 +9,7 @@ import pytest
 
 from llmops_core.errors import InputError, IntegrityError
 from llmops_core.registration import SIGNATURE_TAG, VersionFacts
-from resources.registry import MlflowRegistry, ModelRegistry, RegistrationRequest
+from resources.registry.registry import MlflowRegistry, ModelRegistry, RegistrationRequest
 from tests.fakes.real_mlflow import running_server
 from tests.fakes.registry import FakeRegistry
 

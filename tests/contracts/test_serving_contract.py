@@ -8,7 +8,7 @@ import pytest
 
 from llmops_core.errors import EnvironmentLacks, IntegrityError
 from llmops_core.verdict import Verdict
-from resources.serving import DeploymentPlan, LocalServing, ServingEngine
+from resources.serving.serving import DeploymentPlan, LocalServing, ServingEngine
 from tests.fakes.platform import Platform
 from tests.fakes.serving import FakeServing
 from tests.fakes.serving_clusters import ServingCluster, serving_cluster

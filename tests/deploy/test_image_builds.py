@@ -120,6 +120,6 @@ def test_a_program_of_the_code_image_is_missing(podman: list[str], code: str) ->
 
 def test_a_job_s_program_did_not_start_in_the_training_image(podman: list[str], training: str) -> None:
     work = ["--tmpfs", "/work:rw,mode=0777"]
-    script = "import torch, transformers, peft, resources.job_pod; print(torch.ones(2).sum().item())"
+    script = "import torch, transformers, peft, resources.jobs.job_pod; print(torch.ones(2).sum().item())"
     assert ran(podman, *work, training, "python", "-c", script).strip() == "2.0"
     assert "--config" in ran(podman, *work, training, "python", "-m", "recipes.finetune", "--help")

@@ -59,7 +59,7 @@ def test_a_lock_of_torch_is_without_hashes_or_of_another_version() -> None:
 def test_what_runs_beside_vllm_lacks_a_package_or_has_another_version() -> None:
     """Only what the program in a pod and the evaluation import is there; boto3 is imported late."""
     names = "{each.split('.')[0] for each in sys.modules}"
-    told = f"import sys, boto3, resources.job_pod, recipes.evaluate; print(*{names})"
+    told = f"import sys, boto3, resources.jobs.job_pod, recipes.evaluate; print(*{names})"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded, owners = set(done.stdout.split()), packages_distributions()
     needed = {owner.lower().replace("_", "-") for name in loaded for owner in owners.get(name, ())}

@@ -86,7 +86,7 @@ def test_the_queue_or_the_quota_counts_other_gpus_than_the_settings(environment:
     assert int(quotas["nvidia.com/gpu"]) >= count
     hard = one(environment, "ResourceQuota", "workloads")["spec"]["hard"]["requests.nvidia.com/gpu"]
     assert int(hard) == mine["replicas"]["maximum"] * count + count  # all servers, and one job
-    # no limit for pools at large: that of GPUs follows the settings, slot by slot (resources/gpu_pool.py)
+    # no limit for pools at large: that of GPUs follows the settings, slot by slot (resources/jobs/gpu_pool.py)
     assert merged(environment)["concurrency"]["pools"] == {"granularity": "op"}
     assert merged(environment)["dagsterDaemon"]["runMonitoring"]["freeSlotsAfterRunEndSeconds"] > 0
     assert mine["jobs"]["gpus"][kind]["node_selector"].items() <= flavor["spec"]["nodeLabels"].items()

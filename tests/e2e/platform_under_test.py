@@ -93,7 +93,7 @@ class Clone:
 
     def server_process(self, deployment: str) -> int:
         """The process id of a deployment's server, as the process keeper knows it."""
-        from resources.processes import SupervisorProcesses
+        from resources.host.processes import SupervisorProcesses
 
         state = SupervisorProcesses(self.home).state_of(f"serve.{deployment}")
         assert state is not None and state.pid is not None

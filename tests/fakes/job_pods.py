@@ -8,9 +8,9 @@ from typing import Any
 
 from dagster_pipes import PipesS3MessageWriterChannel
 
-from resources.job_pod import VARIABLE
-from resources.job_transport import OUTPUT, JobStore
-from resources.object_store import NamedPlace
+from resources.jobs.job_pod import VARIABLE
+from resources.jobs.job_transport import OUTPUT, JobStore
+from resources.storage.object_store import NamedPlace
 from tests.fakes.kubernetes_api import KubernetesApi
 from tests.fakes.kubernetes_errors import ApiError
 

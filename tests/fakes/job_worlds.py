@@ -22,12 +22,12 @@ from llmops_core.cost import Spent
 from llmops_core.errors import GateRefused, LlmopsError
 from llmops_core.job_manifest import Needs
 from llmops_core.job_settings import ClusterJobsPlace
-from resources.job_run import WaitingRun
-from resources.job_transport import JobStore
-from resources.jobs import Asked, Job, Jobs, LocalJobs, Progress
-from resources.kubernetes_api import KubernetesApi as Client
-from resources.kubernetes_jobs import KubernetesJobs
-from resources.object_store import NamedPlace
+from resources.cluster.kubernetes_api import KubernetesApi as Client
+from resources.jobs.job_run import WaitingRun
+from resources.jobs.job_transport import JobStore
+from resources.jobs.jobs import Asked, Job, Jobs, LocalJobs, Progress
+from resources.jobs.kubernetes_jobs import KubernetesJobs
+from resources.storage.object_store import NamedPlace
 from tests.fakes.job_pods import PlayedPod
 from tests.fakes.kubernetes_api import COMMAND, KubernetesApi
 from tests.fakes.memory_s3 import MemoryPlace

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_core.fingerprint import digest_of
-from resources.jobs import Job, Jobs, Progress
+from resources.jobs.jobs import Job, Jobs, Progress
 
 
 class FakeJobs(Jobs):

@@ -24,8 +24,8 @@ from dagster._daemon import sensor as daemon
 
 from llmops_assets.definitions import build
 from resources.home import Home, home_from
-from resources.ledger import SqlLedger
-from resources.platform_programs import write_dagster_instance
+from resources.host.platform_programs import write_dagster_instance
+from resources.ledger.ledger import SqlLedger
 
 KILLED = 9
 STEPS: dict[type, tuple[str, ...]] = {

@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from resources.object_store import NamedPlace
+from resources.storage.object_store import NamedPlace
 
 STORES: dict[str, "MemoryS3"] = {}
 

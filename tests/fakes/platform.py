@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from llmops_core.routing import Deployment, Environment, Route, RouteTable, Share
-from resources.metrics import EnvoyMetrics
-from resources.processes import SupervisorProcesses
-from resources.traffic import EnvoyGateway
+from resources.host.processes import SupervisorProcesses
+from resources.traffic.metrics import EnvoyMetrics
+from resources.traffic.traffic import EnvoyGateway
 from tests.fakes.model_server import ModelServer
 from tests.fakes.ports import free_port_base
 

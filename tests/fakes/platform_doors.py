@@ -16,9 +16,9 @@ from llmops_assets.definitions import STORY
 from llmops_assets.release import Release, open_release
 from llmops_assets.resource import PlatformResource
 from llmops_assets.step import Step
+from resources.git.recipe_code import RecipeCode
+from resources.git.source import GitSource
 from resources.home import Home
-from resources.recipe_code import RecipeCode
-from resources.source import GitSource
 from resources.wiring import Platform, build_platform
 from tests.fakes.git_with_data import ANSWERS, GitWithData, made_repository
 from tests.fakes.http_gateway import AnsweringGateway, GatewayServer

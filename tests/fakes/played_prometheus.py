@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
-from resources.prometheus_text import Sample, parse_samples
+from resources.traffic.prometheus_text import Sample, parse_samples
 from tests.fakes.ports import free_port
 
 

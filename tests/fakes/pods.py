@@ -8,11 +8,11 @@ from typing import Any
 import yaml
 
 from llmops_assets.resource import PlatformResource
-from resources.artifact_store import FolderArtifacts
-from resources.feedback_store import FolderFeedback
+from resources.data.feedback_store import FolderFeedback
 from resources.home import Home, home_from
-from resources.ledger import SqlLedger
+from resources.ledger.ledger import SqlLedger
 from resources.signatures import SshSignatures
+from resources.storage.artifact_store import FolderArtifacts
 from resources.wiring import Platform, build_platform
 from tests.fakes.git_with_data import GitWithData
 from tests.fakes.platform_doors import World

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from llmops_core.errors import TransientError
-from resources.processes import Processes, Program, ProgramState
+from resources.host.processes import Processes, Program, ProgramState
 
 
 class FakeProcesses(Processes):

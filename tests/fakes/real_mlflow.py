@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from resources.mlflow_server import mlflow_command, mlflow_environment
+from resources.registry.mlflow_server import mlflow_command, mlflow_environment
 from tests.fakes.ports import free_port
 
 

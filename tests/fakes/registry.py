@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmops_core.errors import InputError, IntegrityError, Problem
 from llmops_core.registration import IDENTITY, SIGNATURE_TAG, TAG_PREFIX
-from resources.model_registry import (
+from resources.registry.model_registry import (
     ModelRegistry,
     RegisteredVersion,
     RegistrationRequest,

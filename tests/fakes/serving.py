@@ -3,7 +3,7 @@
 from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
 from llmops_core.routing import Deployment
 from llmops_core.verdict import Finding, Verdict
-from resources.serving import DeploymentPlan, ServingEngine
+from resources.serving.serving import DeploymentPlan, ServingEngine
 
 
 class FakeServing(ServingEngine):

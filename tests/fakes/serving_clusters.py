@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 from llmops_core.routing import Deployment
 from llmops_core.serving_manifest import WeightStore, object_name
 from llmops_core.serving_settings import ClusterServingPlace
-from resources import pod_front
-from resources.kubernetes_api import KubernetesApi as Client
-from resources.kubernetes_serving import KubernetesServing
+from resources.cluster.kubernetes_api import KubernetesApi as Client
+from resources.serving import pod_front
+from resources.serving.kubernetes_serving import KubernetesServing
 from tests.fakes.kubernetes_api import KubernetesApi
 from tests.fakes.platform import Answer
 from tests.fakes.played_gateway import Address, PlayedGateway

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 from llmops_core.routing import Deployment, Environment, RouteTable
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS, TrafficCounts
-from resources import envoy_config
-from resources.metrics import Metrics
-from resources.traffic import Gateway
+from resources.traffic import envoy_config
+from resources.traffic.metrics import Metrics
+from resources.traffic.traffic import Gateway
 
 
 class FakeGateway(Gateway):

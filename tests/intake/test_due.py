@@ -18,7 +18,7 @@ from llmops_assets.intake.__main__ import end_pauses
 from llmops_assets.intake.due import SENSORS, DueTicks, make_due
 from llmops_core.errors import TransientError
 from resources.home import home_from
-from resources.publishing import exclusive
+from resources.storage.publishing import exclusive
 from resources.wiring import build_platform
 
 REPOSITORY = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("llmops_assets"), "__repository__")
@@ -115,7 +115,7 @@ def test_an_unknown_failure_ended_the_thread_and_pushes_were_still_accepted(
 def test_a_push_did_not_end_the_pause_after_an_outage_of_its_host(
     instance: DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.mirror.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("resources.git.mirror.LOCK_SECONDS", 0.05)
     (tmp_path / ".git").mkdir()
     (tmp_path / "config").mkdir()
     own = (Path(__file__).parents[2] / "config" / "local.yaml").read_text()

@@ -17,7 +17,7 @@ import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError
 from recipes.engines import Served, command_line, require_installed, running
-from resources.envoy_config import IDLE_LIMIT
+from resources.traffic.envoy_config import IDLE_LIMIT
 from tests.fakes.ports import free_port
 
 

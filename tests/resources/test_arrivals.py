@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError, TransientError
-from resources import arrivals
-from resources.arrivals import BucketPlace, FolderPlace
-from resources.object_store import NamedPlace
+from resources.data import arrivals
+from resources.data.arrivals import BucketPlace, FolderPlace
+from resources.storage.object_store import NamedPlace
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 
 from llmops_core.errors import EnvironmentLacks, IntegrityError
 from llmops_core.manifest import MANIFEST
-from resources import artifact_store, staging
-from resources.artifact_store import FolderArtifacts
+from resources.storage import artifact_store, staging
+from resources.storage.artifact_store import FolderArtifacts
 
 NO_DIGEST = "0" * 64
 

@@ -8,8 +8,8 @@ import pytest
 
 from llmops_core.uris import addressing_style
 from recipes.checkpoint_store import open_store
-from resources.dvc_pull import addressed
-from resources.object_store import NamedPlace
+from resources.data.dvc_pull import addressed
+from resources.storage.object_store import NamedPlace
 from tests.fakes.s3_servers import CREDENTIALS
 
 STORES = [
@@ -55,7 +55,7 @@ def test_a_checkpoint_was_sent_in_a_way_that_its_store_does_not_know(
     endpoint: str | None, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if endpoint:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)  # as resources/job_pod.py tells the recipe
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)  # as resources/jobs/job_pod.py tells the recipe
     client = open_store("s3://models/a")._client  # type: ignore[attr-defined]
     assert asked_of(client, lambda: client.put_object(Bucket="models", Key="a/b", Body=b"")) == url
 

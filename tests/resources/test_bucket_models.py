@@ -10,8 +10,8 @@ from model_samples import LISTED, WANTED, model_files, names, nothing_left
 
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, TransientError
 from llmops_core.training_spec import S3Source
-from resources import bucket_models
-from resources.model_source import fetch_base
+from resources.models import bucket_models
+from resources.models.model_source import fetch_base
 
 
 @pytest.fixture

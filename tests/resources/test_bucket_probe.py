@@ -8,8 +8,8 @@ import pytest
 from llmops_core.doctor import Health
 from llmops_core.errors import InputError
 from llmops_core.lifecycle import judge_lifecycle
-from resources.bucket_probe import lifecycle_rules, try_bucket
-from resources.object_store import NamedPlace
+from resources.storage.bucket_probe import lifecycle_rules, try_bucket
+from resources.storage.object_store import NamedPlace
 from tests.fakes.ports import free_port
 from tests.fakes.s3_servers import CREDENTIALS, moto_server
 

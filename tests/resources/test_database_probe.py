@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import pytest
 
 from llmops_core.errors import EnvironmentLacks, TransientError
-from resources.database_probe import try_database
-from resources.postgres import database_url
+from resources.ledger.database_probe import try_database
+from resources.ledger.postgres import database_url
 from tests.fakes.ports import free_port
 from tests.fakes.postgres_server import PASSWORD, PASSWORD_VARIABLE, PostgresServer, programs, running_postgres
 

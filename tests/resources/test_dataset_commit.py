@@ -10,9 +10,9 @@ import pytest
 from conftest import QUIET_GIT, DvcRepository
 
 from llmops_core.errors import InputError, TransientError
-from resources.dataset_commit import EMAIL, GitDvcCommits, Merged, Proposal
-from resources.dataset_store import DvcStore
-from resources.source import GitSource
+from resources.data.dataset_commit import EMAIL, GitDvcCommits, Merged, Proposal
+from resources.data.dataset_store import DvcStore
+from resources.git.source import GitSource
 
 CONTENT = b'{"prompt": "new", "response": "row"}\n'
 AT = "2026-11-21T12:00:00.000+00:00"

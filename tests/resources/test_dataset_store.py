@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, TransientError
-from resources.dataset_store import DvcStore
-from resources.dvc_remotes import without_passwords
-from resources.source import GitSource
+from resources.data.dataset_store import DvcStore
+from resources.data.dvc_remotes import without_passwords
+from resources.git.source import GitSource
 
 TRAIN = b'{"prompt": "a", "response": "b"}\n'
 
@@ -236,7 +236,7 @@ def test_a_full_disk_is_said_before_and_while_writing(dvc_repository, target, mo
     def full(_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("resources.dataset_store.sync_file", full)
+    monkeypatch.setattr("resources.data.dataset_store.sync_file", full)
     with pytest.raises(EnvironmentLacks, match="no space left"):
         store_of(dvc_repository).fetch("HEAD", "data/atlas", target)
     assert list(target.parent.iterdir()) == []

@@ -17,10 +17,10 @@ import pytest
 import yaml
 
 from llmops_core.errors import InputError, TransientError
-from resources import dvc_remotes
-from resources.dataset_store import DvcStore
-from resources.dvc_pull import MEND
-from resources.source import GitSource
+from resources.data import dvc_remotes
+from resources.data.dataset_store import DvcStore
+from resources.data.dvc_pull import MEND
+from resources.git.source import GitSource
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,7 +151,7 @@ def test_every_model_waited_as_long_for_a_remote_that_had_just_not_answered(remo
 
 FLIPPING = """
 import socket, sys
-from resources import dvc_pull
+from resources.data import dvc_pull
 real, asked = socket.getaddrinfo, []
 def flips(name, *more, **named):
     if not str(name).endswith("rebinding.example.com"):
@@ -165,7 +165,7 @@ sys.exit(code)
 """
 LENIENT = """
 import sys
-from resources import dvc_pull
+from resources.data import dvc_pull
 dvc_pull.check_destination, dvc_pull.hold_outside = lambda address, allowed, *_: bool(allowed), lambda host: None
 sys.exit(dvc_pull.main())
 """

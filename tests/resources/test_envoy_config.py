@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from llmops_core.routing import RouteTable
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS
-from resources.envoy_bootstrap import bootstrap, bucket_milliseconds
-from resources.envoy_config import cluster_name, clusters, deployment_of, discovery, routes
+from resources.traffic.envoy_bootstrap import bootstrap, bucket_milliseconds
+from resources.traffic.envoy_config import cluster_name, clusters, deployment_of, discovery, routes
 from tests.fakes.platform import deployment, route, table
 
 

@@ -17,11 +17,11 @@ from scipy import stats
 
 from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
 from llmops_core.routing import RouteTable
-from resources import envoy_config
-from resources.metrics import EnvoyMetrics
-from resources.processes import SupervisorProcesses
-from resources.publishing import publish_json, read_json
-from resources.traffic import EnvoyGateway
+from resources.host.processes import SupervisorProcesses
+from resources.storage.publishing import publish_json, read_json
+from resources.traffic import envoy_config
+from resources.traffic.metrics import EnvoyMetrics
+from resources.traffic.traffic import EnvoyGateway
 from tests.fakes.model_server import ModelServer
 from tests.fakes.platform import (
     DIGEST,
@@ -372,7 +372,7 @@ def test_a_refused_configuration_raises_envoys_words_and_the_old_rules_on(
 def test_an_apply_killed_anywhere_is_mended_by_the_next(
     platform: Platform, server, monkeypatch, killed_at: int
 ) -> None:
-    import resources.traffic as traffic
+    import resources.traffic.traffic as traffic
 
     old, new = server("old"), server("new")
     platform.gateway.apply(table(route((serving(old), 100))))

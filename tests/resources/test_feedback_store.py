@@ -9,7 +9,7 @@ import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError
 from llmops_core.ratings import Rating
-from resources.feedback_store import FolderFeedback
+from resources.data.feedback_store import FolderFeedback
 
 ONE, TWO = Rating("Größe?", "zwei\nZeilen\u2028", 1, "eine", "2", "d" * 64, True), Rating("Why?", "so", 5)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.file_index import FileIndex
-from resources.source import GitSource
+from resources.data.file_index import FileIndex
+from resources.git.source import GitSource
 from tests.fakes.git_with_data import GitWithData
 
 

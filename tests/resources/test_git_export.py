@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError
-from resources import staging
-from resources.source import GitSource
+from resources.git.source import GitSource
+from resources.storage import staging
 
 
 def test_export_writes_the_commit_with_executable_bits_and_inner_links(repository, tmp_path):

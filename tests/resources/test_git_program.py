@@ -11,7 +11,7 @@ import pytest
 
 from llmops_core.platform_settings import Secret
 from llmops_core.repositories import WatchedRepository
-from resources.git_program import GitFailed, GitProgram
+from resources.git.git_program import GitFailed, GitProgram
 
 TOKEN = "sekrit>>>???x"  # its base64 holds a plus sign, a slash and an equals sign
 

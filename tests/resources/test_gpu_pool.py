@@ -15,10 +15,10 @@ from dagster._core.test_utils import create_run_for_test, instance_for_test
 from dagster._daemon.monitoring import execute_concurrency_slots_iteration
 
 from llmops_core.errors import EnvironmentLacks
-from resources import gpu_pool
-from resources.gpu_pool import POOL, TURN, gpus_held
 from resources.home import Home
-from resources.platform_programs import write_dagster_instance
+from resources.host.platform_programs import write_dagster_instance
+from resources.jobs import gpu_pool
+from resources.jobs.gpu_pool import POOL, TURN, gpus_held
 
 LIMIT = 8
 

@@ -9,7 +9,7 @@ import pytest
 from llmops_core.errors import GateRefused, IntegrityError, TransientError
 from llmops_core.route_manifest import base_path, route_name
 from llmops_core.routing import Deployment, RouteTable
-from resources.httproute_gateway import HttpRouteGateway
+from resources.traffic.httproute_gateway import HttpRouteGateway
 from tests.fakes.platform import deployment, route, table
 from tests.fakes.serving_clusters import NAMESPACE, ServingCluster, serving_cluster
 

@@ -14,9 +14,10 @@ from safetensors.numpy import save
 
 from llmops_core.errors import InputError, IntegrityError, TransientError
 from llmops_core.training_spec import HuggingFaceSource
-from resources import model_source, outside
-from resources.model_folder import INDEX
-from resources.model_source import fetch_base
+from resources import outside
+from resources.models import model_source
+from resources.models.model_folder import INDEX
+from resources.models.model_source import fetch_base
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from llmops_core.errors import TransientError
-from resources.image_registry import Image, WhoAsks, has_image, login_in, parse_image
+from resources.cluster.image_registry import Image, WhoAsks, has_image, login_in, parse_image
 from tests.fakes.image_registry import image_registry
 from tests.fakes.ports import free_port
 

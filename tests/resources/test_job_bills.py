@@ -10,7 +10,7 @@ from kubernetes.client import BatchV1Api
 
 from llmops_core.cost import RUNNING, Bill
 from llmops_core.errors import GateRefused
-from resources.kubernetes_api import JOBS, PODS
+from resources.cluster.kubernetes_api import JOBS, PODS
 from tests.fakes import job_worlds
 from tests.fakes.job_pods import PlayedPod
 from tests.fakes.job_worlds import NAMESPACE, ClusterWorld, Killed
@@ -25,7 +25,7 @@ ON_GPUS: dict[str, Any] = {"gpus": (2, "a100")}
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterWorld]:
     monkeypatch.setattr(job_worlds, "REPORT_SECONDS", 0.02)
-    monkeypatch.setattr("resources.job_watch.JOBS_LIST_SECONDS", 0.1)
+    monkeypatch.setattr("resources.jobs.job_watch.JOBS_LIST_SECONDS", 0.1)
     MemoryS3(tmp_path.name)
     with KubernetesApi() as api:
         api.create_namespace(NAMESPACE)

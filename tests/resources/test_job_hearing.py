@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmops_core.errors import TransientError
-from resources.job_hearing import LONGEST_LINE, Hearing
-from resources.job_transport import JobRecords, JobStore
-from resources.jobs import progress_of
+from resources.jobs.job_hearing import LONGEST_LINE, Hearing
+from resources.jobs.job_transport import JobRecords, JobStore
+from resources.jobs.jobs import progress_of
 from tests.fakes.job_worlds import RecordingRun, RunBook
 from tests.fakes.memory_s3 import STORES, MemoryPlace, MemoryS3
 
@@ -89,7 +89,7 @@ def test_a_store_that_could_not_answer_was_taken_for_the_end_of_what_was_said(
     records: JobRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resources.outside.FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr("resources.s3_folder.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("resources.storage.s3_folder.FIRST_PAUSE_SECONDS", 0.001)
     says(records, 1, message(message="first"))
     says(records, 2, message(message="the last word"))
     store, book = STORES[str(records._store.place.endpoint)], RunBook()

@@ -18,9 +18,9 @@ import pytest
 
 from llmops_core.job_orphans import orphans
 from llmops_core.job_outcomes import Outcome, is_finished
-from resources.kubernetes_api import JOBS, PODS
-from resources.kubernetes_api import KubernetesApi as Client
-from resources.kubernetes_jobs import KubernetesJobs
+from resources.cluster.kubernetes_api import JOBS, PODS
+from resources.cluster.kubernetes_api import KubernetesApi as Client
+from resources.jobs.kubernetes_jobs import KubernetesJobs
 from tests.fakes import job_worlds
 from tests.fakes.job_pods import PlayedPod
 from tests.fakes.job_worlds import NAMESPACE, ClusterWorld, Going, Killed
@@ -205,12 +205,12 @@ class Simulation:
 @pytest.fixture
 def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(job_worlds, "REPORT_SECONDS", 0.005)
-    monkeypatch.setattr("resources.kubernetes_jobs.LONGEST_PAUSE_SECONDS", 0.03)
-    monkeypatch.setattr("resources.job_watch.FIRST_PAUSE_SECONDS", 0.005)
-    monkeypatch.setattr("resources.job_watch.JOBS_LIST_SECONDS", 0.02)
-    monkeypatch.setattr("resources.s3_folder.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("resources.jobs.kubernetes_jobs.LONGEST_PAUSE_SECONDS", 0.03)
+    monkeypatch.setattr("resources.jobs.job_watch.FIRST_PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr("resources.jobs.job_watch.JOBS_LIST_SECONDS", 0.02)
+    monkeypatch.setattr("resources.storage.s3_folder.FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr("resources.outside.FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr("resources.disk._sync", lambda *given: None)  # nobody pulls a plug here
+    monkeypatch.setattr("resources.storage.disk._sync", lambda *given: None)  # nobody pulls a plug here
     MemoryS3(tmp_path.name)
     with KubernetesApi() as api:
         api.create_namespace(NAMESPACE)

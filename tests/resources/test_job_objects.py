@@ -9,9 +9,9 @@ import pytest
 from llmops_core.errors import EnvironmentLacks, IntegrityError
 from llmops_core.job_manifest import Attempt
 from llmops_core.job_settings import ClusterJobsPlace
-from resources.job_objects import JobObjects
-from resources.job_roll import JobRoll
-from resources.kubernetes_api import JOBS, TRAIN_JOBS, TRAINING_RUNTIMES, KubernetesApi
+from resources.cluster.kubernetes_api import JOBS, TRAIN_JOBS, TRAINING_RUNTIMES, KubernetesApi
+from resources.jobs.job_objects import JobObjects
+from resources.jobs.job_roll import JobRoll
 from tests.core.test_job_manifest import ATTEMPT, FULL, ON_GPUS, ON_NODES
 from tests.fakes.kubernetes_api import KubernetesApi as StandIn
 from tests.resources.kubernetes_samples import NAMESPACE

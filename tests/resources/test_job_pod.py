@@ -9,10 +9,10 @@ import pytest
 
 from llmops_core.errors import InputError, IntegrityError, LlmopsError, Problem, TransientError
 from llmops_core.job_outcomes import Outcome, end_by_code
-from resources import job_pod
-from resources.job_pod import VARIABLE, Order, _launcher, main
-from resources.job_relay import Relay
-from resources.job_transport import JobStore
+from resources.jobs import job_pod
+from resources.jobs.job_pod import VARIABLE, Order, _launcher, main
+from resources.jobs.job_relay import Relay
+from resources.jobs.job_transport import JobStore
 from tests.fakes.memory_s3 import MemoryPlace, MemoryS3
 
 

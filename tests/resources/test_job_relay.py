@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from resources.gpu_figures import parsed
-from resources.job_relay import PIECE_BYTES, Relay
-from resources.job_transport import JobStore
+from resources.jobs.gpu_figures import parsed
+from resources.jobs.job_relay import PIECE_BYTES, Relay
+from resources.jobs.job_transport import JobStore
 from tests.fakes.memory_s3 import STORES, MemoryPlace, MemoryS3
 
 FINGERPRINT, POD = "f" * 64, "pod"
@@ -45,7 +45,7 @@ def relayed(store: JobStore, messages: Path, outage: bool) -> Relay:
 def test_a_word_was_lost_doubled_or_out_of_order(
     store: JobStore, tmp_path: Path, outage: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.s3_folder.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("resources.storage.s3_folder.FIRST_PAUSE_SECONDS", 0.001)
     relay = relayed(store, tmp_path / "messages", outage)
     records = store.job(FINGERPRINT)
     pieces = iter(lambda: records.log(1, POD, next(numbers)), None)
@@ -86,8 +86,8 @@ def test_an_outage_of_the_store_filled_the_memory_of_the_pod(
     store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what is missing then must be told."""
-    monkeypatch.setattr("resources.s3_folder.FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr("resources.job_relay.UNSENT_BYTES", 200_000)
+    monkeypatch.setattr("resources.storage.s3_folder.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("resources.jobs.job_relay.UNSENT_BYTES", 200_000)
     memory = STORES[str(store.place.endpoint)]
     memory.down = True
     with Relay(store, store.job(FINGERPRINT), 1, POD, tmp_path / "messages", 0.01) as relay:

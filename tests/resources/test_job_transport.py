@@ -9,8 +9,8 @@ import pytest
 
 from llmops_core.errors import IntegrityError
 from llmops_core.job_outcomes import End, Outcome
-from resources.job_transport import CODE, CODE_FILE, INPUT, JobStore
-from resources.object_store import NamedPlace
+from resources.jobs.job_transport import CODE, CODE_FILE, INPUT, JobStore
+from resources.storage.object_store import NamedPlace
 from tests.fakes.memory_s3 import MemoryPlace, MemoryS3
 
 FINGERPRINT = "f" * 64

@@ -12,7 +12,7 @@ import pytest
 from dagster import AssetExecutionContext, MaterializeResult, asset, materialize
 
 from llmops_core.errors import InputError, LlmopsError, TransientError
-from resources.jobs import Asked, Job, LocalJobs, _wait
+from resources.jobs.jobs import Asked, Job, LocalJobs, _wait
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,7 +106,7 @@ def test_last_words_of_an_earlier_run_explained_this_one(code: Path) -> None:
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from resources.jobs import started
+from resources.jobs.jobs import started
 process = started(["sleep", "60"], Path("/"), {"PATH": os.environ["PATH"]}, sys.stderr.buffer)
 print(process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

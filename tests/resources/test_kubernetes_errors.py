@@ -9,8 +9,8 @@ import pytest
 from kubernetes.config import ConfigException
 
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, LlmopsError, TransientError
-from resources.cluster_view import ClusterView
-from resources.kubernetes_api import JOBS, PODS, AlreadyExists, Kind, KubernetesApi, client_of_cluster
+from resources.cluster.cluster_view import ClusterView
+from resources.cluster.kubernetes_api import JOBS, PODS, AlreadyExists, Kind, KubernetesApi, client_of_cluster
 from tests.fakes.kubernetes_api import KubernetesApi as StandIn
 from tests.resources.kubernetes_samples import NAMESPACE
 

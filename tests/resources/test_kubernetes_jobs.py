@@ -23,12 +23,12 @@ from llmops_core.errors import (
 from llmops_core.job_names import RUN_LABEL
 from llmops_core.job_outcomes import End, Outcome
 from llmops_core.job_settings import GpuPool
-from resources import job_attempt
+from resources.cluster.kubernetes_api import JOBS, PODS
 from resources.home import Home
-from resources.job_run import DagsterWaitingRun
-from resources.jobs import LocalJobs
-from resources.kubernetes_api import JOBS, PODS
-from resources.kubernetes_jobs import KubernetesJobs
+from resources.jobs import job_attempt
+from resources.jobs.job_run import DagsterWaitingRun
+from resources.jobs.jobs import LocalJobs
+from resources.jobs.kubernetes_jobs import KubernetesJobs
 from resources.wiring import Platform, build_platform
 from tests.fakes import job_worlds
 from tests.fakes.job_pods import PlayedPod
@@ -52,8 +52,8 @@ def cluster() -> Iterator[KubernetesApi]:
 def world(cluster: KubernetesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterWorld]:
     """A namespace without jobs, and a store of its own; no pause is long."""
     monkeypatch.setattr(job_worlds, "REPORT_SECONDS", 0.02)
-    monkeypatch.setattr("resources.kubernetes_jobs.LONGEST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr("resources.job_watch.JOBS_LIST_SECONDS", 0.1)
+    monkeypatch.setattr("resources.jobs.kubernetes_jobs.LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("resources.jobs.job_watch.JOBS_LIST_SECONDS", 0.1)
     MemoryS3(tmp_path.name)
     yield ClusterWorld(tmp_path, cluster, tmp_path.name, gpus=GPUS)
 
@@ -399,7 +399,7 @@ def test_a_job_in_a_queue_was_given_up(world: ClusterWorld) -> None:
 def test_a_job_in_a_queue_began_with_money_that_was_gone_meanwhile(
     world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.kubernetes_jobs.ASK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("resources.jobs.kubernetes_jobs.ASK_AGAIN_SECONDS", 0.05)
     world.place = world.place.model_copy(update={"queue": "gpus"})
     going = world.following()
     until(lambda: "waits: in the queue gpus" in "".join(world.book.messages("run")))

@@ -13,9 +13,9 @@ from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
 from llmops_core.serving_manifest import WeightStore, object_name
 from llmops_core.serving_plan import DeploymentPlan
 from llmops_core.verdict import Verdict
-from resources.kubernetes_serving import KubernetesServing
-from resources.object_store import NamedPlace
-from resources.s3_artifacts import S3Artifacts
+from resources.serving.kubernetes_serving import KubernetesServing
+from resources.storage.object_store import NamedPlace
+from resources.storage.s3_artifacts import S3Artifacts
 from tests.contracts.test_serving_contract import plan
 from tests.fakes.kubernetes_api import COMMAND, Plan
 from tests.fakes.s3_servers import CREDENTIALS, moto_server
@@ -247,7 +247,7 @@ ThreadingHTTPServer((given.host, int(given.port)), Handler).serve_forever()
 
 
 def _asked_through_the_gateway(cluster: ServingCluster, deployed: Any, digest: str) -> None:
-    from resources.httproute_gateway import HttpRouteGateway
+    from resources.traffic.httproute_gateway import HttpRouteGateway
     from tests.fakes.platform import route, table
 
     HttpRouteGateway(cluster.place, cluster.client(), 20).apply(table(route((deployed, 100))))

@@ -14,8 +14,8 @@ from kubernetes.client.exceptions import ApiException
 
 from llmops_core.job_names import MANAGED_BY, MANAGER, NAME_LABEL
 from llmops_core.job_outcomes import is_over
-from resources.job_watch import JobWatch
-from resources.kubernetes_api import KubernetesApi as Client
+from resources.cluster.kubernetes_api import KubernetesApi as Client
+from resources.jobs.job_watch import JobWatch
 from tests.fakes.kubernetes_api import COMMAND, KubernetesApi, Plan
 from tests.resources.kubernetes_samples import conditions, deployment, job
 

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from llmops_core.load_report import Sample
-from resources import load
-from resources.load import SYNTHETIC, PacedLoad, run_load
+from resources.traffic import load
+from resources.traffic.load import SYNTHETIC, PacedLoad, run_load
 
 
 class Server(ThreadingHTTPServer):

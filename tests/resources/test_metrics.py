@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from llmops_core.errors import IntegrityError, TransientError
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS
-from resources.envoy_bootstrap import bucket_milliseconds
-from resources.metrics import PREFIX, EnvoyMetrics, counts_of
-from resources.prometheus_text import Sample, parse_samples
+from resources.traffic.envoy_bootstrap import bucket_milliseconds
+from resources.traffic.metrics import PREFIX, EnvoyMetrics, counts_of
+from resources.traffic.prometheus_text import Sample, parse_samples
 
 
 def page(*series: tuple[str, str, str, list[float]]) -> list[Sample]:
@@ -112,7 +112,7 @@ def test_counts_wait_for_the_histogram_to_hold_what_the_counter_held() -> None:
 
 
 def test_a_histogram_that_never_catches_up_is_an_error_and_no_count(monkeypatch) -> None:
-    monkeypatch.setattr("resources.metrics.SETTLE_LIMIT_SECONDS", 0.1)
+    monkeypatch.setattr("resources.traffic.metrics.SETTLE_LIMIT_SECONDS", 0.1)
     stale = page(("one", "200", "-", [1]))[:1]
     with pytest.raises(TransientError, match="catch up"):
         Pages(text(stale)).metrics.counts()

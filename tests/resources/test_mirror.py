@@ -16,9 +16,9 @@ import pytest
 from llmops_core.errors import EnvironmentLacks, LlmopsError, TransientError
 from llmops_core.platform_settings import Secret
 from llmops_core.repositories import WatchedRepository
-from resources.dataset_store import DvcStore
-from resources.mirror import Mirror
-from resources.source import GitSource
+from resources.data.dataset_store import DvcStore
+from resources.git.mirror import Mirror
+from resources.git.source import GitSource
 from tests.fakes.git_server import GitServer
 
 TOKEN = "hunter2-hunter2"
@@ -336,7 +336,7 @@ FETCHING = """
 import sys
 from pathlib import Path
 from llmops_core.repositories import WatchedRepository
-from resources.mirror import Mirror
+from resources.git.mirror import Mirror
 watched = WatchedRepository(name="team", url=sys.argv[2])
 Mirror(Path(sys.argv[1]), watched, "main").refresh(15)
 """

@@ -8,11 +8,11 @@ from model_samples import LISTED, WANTED, model_files, names, nothing_left
 
 from llmops_core.errors import EnvironmentLacks, InputError
 from llmops_core.training_spec import HuggingFaceSource, LocalSource
-from resources import model_source
-from resources.dataset_store import DvcStore
-from resources.model_folder import INDEX
-from resources.model_source import fetch_base
-from resources.source import GitSource
+from resources.data.dataset_store import DvcStore
+from resources.git.source import GitSource
+from resources.models import model_source
+from resources.models.model_folder import INDEX
+from resources.models.model_source import fetch_base
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_folder_that_is_no_usable_model(hub, target, files, words):
 
 
 def test_a_configuration_of_unreasonable_size_is_not_read(hub, target, monkeypatch):
-    monkeypatch.setattr("resources.model_folder.LIMIT_JSON_BYTES", 10)
+    monkeypatch.setattr("resources.models.model_folder.LIMIT_JSON_BYTES", 10)
     with pytest.raises(InputError, match="cannot be read"):
         from_hub(hub, target)
 

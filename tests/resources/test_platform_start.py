@@ -11,12 +11,12 @@ import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError, TransientError
 from llmops_core.platform_settings import Secret, Webhook
-from resources import platform_start
 from resources.home import Home
-from resources.platform_programs import platform_programs, write_dagster_instance
-from resources.platform_start import parts, running, start, stop
-from resources.processes import Program
-from resources.serving import LocalServing
+from resources.host import platform_start
+from resources.host.platform_programs import platform_programs, write_dagster_instance
+from resources.host.platform_start import parts, running, start, stop
+from resources.host.processes import Program
+from resources.serving.serving import LocalServing
 from resources.wiring import Platform, build_platform
 from tests.contracts.test_serving_contract import command, plan
 from tests.fakes.platform import route, table

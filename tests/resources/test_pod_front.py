@@ -9,8 +9,8 @@ import pytest
 
 from llmops_core.serving_settings import PrometheusServer
 from llmops_core.traffic_counts import TrafficCounts
-from resources import pod_front
-from resources.prometheus_metrics import PrometheusMetrics
+from resources.serving import pod_front
+from resources.traffic.prometheus_metrics import PrometheusMetrics
 from tests.fakes.model_server import ModelServer
 from tests.fakes.platform import Answer, serving
 from tests.fakes.played_prometheus import PlayedPrometheus

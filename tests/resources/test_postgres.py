@@ -12,9 +12,9 @@ from llmops_core.errors import EnvironmentLacks, TransientError
 from llmops_core.platform_settings import MlflowServer, Places, Postgres, Secret
 from llmops_core.settings import Settings, load_settings
 from resources.home import Home
-from resources.ledger import SqlLedger
-from resources.platform_programs import platform_programs, write_dagster_instance
-from resources.postgres import DAGSTER_PASSWORD, database_url, secret_variables
+from resources.host.platform_programs import platform_programs, write_dagster_instance
+from resources.ledger.ledger import SqlLedger
+from resources.ledger.postgres import DAGSTER_PASSWORD, database_url, secret_variables
 from resources.wiring import Platform
 from tests.fakes.postgres_server import PASSWORD, PASSWORD_VARIABLE, PostgresServer
 

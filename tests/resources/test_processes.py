@@ -18,9 +18,9 @@ import psutil
 import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, TransientError
-from resources.marked_processes import MARK
-from resources.processes import Program, SupervisorProcesses
-from resources.supervisor_config import LONGEST_SOCKET_PATH, home_mark, socket_path
+from resources.host.marked_processes import MARK
+from resources.host.processes import Program, SupervisorProcesses
+from resources.host.supervisor_config import LONGEST_SOCKET_PATH, home_mark, socket_path
 
 PRINT = (
     "import json,os,sys; "
@@ -90,7 +90,7 @@ def test_a_killed_keeper_is_replaced_and_its_orphans_are_ended(keeper: Superviso
 
 
 def test_a_hanging_keeper_is_replaced(keeper: SupervisorProcesses, tmp_path: Path, monkeypatch) -> None:
-    import resources.supervisor_rpc as rpc
+    import resources.host.supervisor_rpc as rpc
 
     keeper.put(sleeper())
     hung = keeper_pid(tmp_path)
@@ -208,7 +208,7 @@ def test_a_home_with_a_blank_works(tmp_path: Path) -> None:
 
 
 def test_starting_from_many_threads_and_processes_gives_one_keeper(tmp_path: Path) -> None:
-    imports = "from pathlib import Path; from resources.processes import SupervisorProcesses; "
+    imports = "from pathlib import Path; from resources.host.processes import SupervisorProcesses; "
     code = f"{imports}SupervisorProcesses(Path({str(tmp_path)!r})).start()"
     starters = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     try:
@@ -242,7 +242,7 @@ def test_a_keeper_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 def test_a_socket_that_never_answers_is_a_transient_error(tmp_path: Path) -> None:
-    from resources.supervisor_rpc import call
+    from resources.host.supervisor_rpc import call
 
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as mute:

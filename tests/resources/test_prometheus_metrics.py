@@ -9,11 +9,11 @@ from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
 from llmops_core.platform_settings import Secret
 from llmops_core.serving_settings import PrometheusServer
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS
-from resources.envoy_bootstrap import bucket_milliseconds
-from resources.envoy_config import cluster_name
-from resources.metrics import PREFIX
-from resources.prometheus_metrics import PrometheusMetrics
-from resources.prometheus_text import Sample
+from resources.traffic.envoy_bootstrap import bucket_milliseconds
+from resources.traffic.envoy_config import cluster_name
+from resources.traffic.metrics import PREFIX
+from resources.traffic.prometheus_metrics import PrometheusMetrics
+from resources.traffic.prometheus_text import Sample
 from tests.fakes.played_prometheus import PlayedPrometheus
 
 NAMESPACE, NAME = "llm", "llama-3.1-production-v1"
@@ -104,7 +104,7 @@ def test_a_pod_whose_scrape_fails_was_called_scraped(pages: Pages) -> None:
 
 
 def test_counts_were_called_settled_before_two_scrapes_more(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resources.prometheus_metrics.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("resources.traffic.prometheus_metrics.PAUSE_SECONDS", 0.001)
     scrapes: list[float] = []
     pages.prometheus.scrape = lambda: scrapes.append(time.time()) or ["a"]  # type: ignore[method-assign]
     pages.metrics().settle({"a"})

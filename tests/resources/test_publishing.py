@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
-from resources.publishing import exclusive, publish_json, publish_text, read_json
+from resources.storage.publishing import exclusive, publish_json, publish_text, read_json
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_full_disk_keeps_the_old_file_and_says_what_to_do(tmp_path: Path, monk
     def full(_: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("resources.publishing.sync_file", full)
+    monkeypatch.setattr("resources.storage.publishing.sync_file", full)
     with pytest.raises(EnvironmentLacks, match="free some space"):
         publish_json(file, "new")
     assert read_json(file) == "old"
@@ -78,7 +78,7 @@ def test_a_lock_that_is_held_ends_in_a_transient_error(tmp_path: Path) -> None:
 
 def test_a_killed_holder_frees_its_lock(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from resources.publishing import exclusive\n"
+        "import sys, time; from pathlib import Path; from resources.storage.publishing import exclusive\n"
         "with exclusive(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE)

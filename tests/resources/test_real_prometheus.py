@@ -14,10 +14,10 @@ import pytest
 from llmops_core.errors import TransientError
 from llmops_core.serving_settings import PrometheusServer
 from llmops_core.traffic_counts import LATENCY_EDGES_SECONDS
-from resources.envoy_bootstrap import bucket_milliseconds
-from resources.envoy_config import cluster_name
-from resources.metrics import PREFIX
-from resources.prometheus_metrics import PrometheusMetrics
+from resources.traffic.envoy_bootstrap import bucket_milliseconds
+from resources.traffic.envoy_config import cluster_name
+from resources.traffic.metrics import PREFIX
+from resources.traffic.prometheus_metrics import PrometheusMetrics
 from tests.fakes.ports import free_port
 
 NAME = "llama-3.1-production-v1"
@@ -102,7 +102,7 @@ def url(pods: tuple[Pod, Pod], tmp_path: Path) -> Iterator[str]:
 def test_a_prometheus_did_not_answer_as_the_one_that_is_played(
     url: str, pods: tuple[Pod, Pod], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.prometheus_metrics.PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("resources.traffic.prometheus_metrics.PAUSE_SECONDS", 0.05)
     server = PrometheusServer.model_construct(url=url, token=None)
 
     def metrics() -> PrometheusMetrics:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from resources.recipe_code import RecipeCode
-from resources.source import GitSource
+from resources.git.recipe_code import RecipeCode
+from resources.git.source import GitSource
 
 
 class Counting(GitSource):

@@ -13,8 +13,8 @@ import pytest
 
 from llmops_core.errors import EnvironmentLacks, InputError, IntegrityError, TransientError
 from llmops_core.registration import VersionFacts
-from resources.mlflow_errors import mlflow_errors
-from resources.registry import MlflowRegistry, RegistrationRequest
+from resources.registry.mlflow_errors import mlflow_errors
+from resources.registry.registry import MlflowRegistry, RegistrationRequest
 from tests.fakes.ports import free_port
 from tests.fakes.real_mlflow import running_server
 
@@ -204,7 +204,8 @@ def test_nothing_is_left_behind_in_the_working_folder(folder: Path) -> None:
 
 
 def test_the_door_opens_without_importing_mlflow() -> None:
-    code = "import sys, resources.registry as r; r.MlflowRegistry('http://127.0.0.1:1'); print('mlflow' in sys.modules)"
+    opened = "resources.registry.registry as r; r.MlflowRegistry('http://127.0.0.1:1')"
+    code = f"import sys, {opened}; print('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -11,8 +11,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from llmops_core.errors import InputError
 from llmops_core.registration import VersionFacts
-from resources.model_registry import RegistrationRequest
-from resources.registry import MlflowRegistry
+from resources.registry.model_registry import RegistrationRequest
+from resources.registry.registry import MlflowRegistry
 from tests.fakes.postgres_server import PostgresServer
 from tests.fakes.real_mlflow import running_server
 

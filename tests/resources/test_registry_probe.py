@@ -8,8 +8,8 @@ from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from llmops_core.errors import InputError, LlmopsError, TransientError
-from resources.mlflow_errors import mlflow_errors
-from resources.registry_probe import try_files
+from resources.registry.mlflow_errors import mlflow_errors
+from resources.registry.registry_probe import try_files
 from tests.fakes.ports import free_port
 from tests.fakes.s3_servers import CREDENTIALS, moto_server
 

@@ -17,10 +17,10 @@ from botocore.awsrequest import AWSResponse
 
 from llmops_core.errors import EnvironmentLacks, InputError, TransientError
 from llmops_core.manifest import MANIFEST
-from resources import s3_folder
-from resources.object_store import ChangedMeanwhile, NamedPlace
-from resources.s3_artifacts import S3Artifacts
-from resources.s3_folder import S3Folder
+from resources.storage import s3_folder
+from resources.storage.object_store import ChangedMeanwhile, NamedPlace
+from resources.storage.s3_artifacts import S3Artifacts
+from resources.storage.s3_folder import S3Folder
 
 PART = 5 * 2**20  # the least that the S3 API allows
 _numbers = itertools.count()

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from resources.server_process import family, holds_port, opened
+from resources.serving.server_process import family, holds_port, opened
 
 SELF = psutil.Process()
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what is mapped")

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from llmops_core.errors import IntegrityError, TransientError
 from llmops_core.verdict import Verdict
-from resources.processes import Program, SupervisorProcesses
-from resources.serving import LocalServing, llama_command
+from resources.host.processes import Program, SupervisorProcesses
+from resources.serving.serving import LocalServing, llama_command
 from tests.contracts.test_serving_contract import command, plan
 from tests.fakes.ports import free_port_base
 from tests.fakes.processes import FakeProcesses
@@ -118,8 +118,8 @@ def test_two_processes_deploying_at_once_choose_two_ports(serving: LocalServing,
     code = """
 import sys
 from pathlib import Path
-from resources.processes import Program, SupervisorProcesses
-from resources.serving import LocalServing
+from resources.host.processes import Program, SupervisorProcesses
+from resources.serving.serving import LocalServing
 from tests.contracts.test_serving_contract import command, plan
 home, base, name = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 print(LocalServing(home, base, SupervisorProcesses(home), command).deploy(plan(name)).port)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops_core.errors import InputError, IntegrityError
-from resources.commit_pages import commit_page
-from resources.source import GitSource
+from resources.git.commit_pages import commit_page
+from resources.git.source import GitSource
 
 NOWHERE = "0" * 40
 
@@ -142,7 +142,7 @@ def test_a_missing_object_is_damage_and_not_an_absent_file(repository):
 
 
 def test_pygit2_is_imported_on_first_use_only():
-    program = "import sys, resources.source; sys.exit('pygit2' in sys.modules)"
+    program = "import sys, resources.git.source; sys.exit('pygit2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 

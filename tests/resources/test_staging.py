@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.staging import publish, staged
+from resources.storage.staging import publish, staged
 
 
 def test_a_published_folder_appears_whole_and_nothing_else_stays(tmp_path):
