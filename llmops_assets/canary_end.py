@@ -42,9 +42,10 @@ def give_back(platform: Platform, model: str, baseline: Deployment | None, permi
     return ["no version served before, so none does now"]
 
 
-def refuse_unless_open(platform: Platform, canary: Fact) -> OpenCanary:
-    """Raises GateRefused when somebody else ended the canary that began with this fact: its traffic is theirs."""
-    now = open_canary(platform.ledger.facts(canary.model))
+def refuse_unless_open(canary: Fact, facts: Sequence[Fact]) -> OpenCanary:
+    """Raises GateRefused when, as the model's facts say, somebody else ended the canary that began with this one: its
+    traffic is theirs."""
+    now = open_canary(facts)
     if now is None or now.start.sequence != canary.sequence:
         raise GateRefused("canary", f"the canary of {canary.body['candidate']} was ended meanwhile; release again")
     return now

@@ -200,10 +200,11 @@ def _refuse_after_a_person(step: Step, canary: OpenCanary) -> None:
     """A rollback and a retirement wait for nobody: the canary ends, and must not give traffic back to what a person
     took it from."""
     step.refuse_if_retired()
-    intended = latest(step.platform.ledger.facts(step.release.model), "intended", subject="rollback")
+    facts = step.platform.ledger.facts(step.release.model)
+    intended = latest(facts, "intended", subject="rollback")
     if intended is not None and intended.sequence > canary.start.sequence:
         raise GateRefused("canary", f"production was rolled back meanwhile ({intended.body['reason']}); release again")
-    if refuse_unless_open(step.platform, canary.start).goes_back:
+    if refuse_unless_open(canary.start, facts).goes_back:
         raise GateRefused("canary", f"all traffic of {canary.candidate} is taken back; release again")
 
 
@@ -229,7 +230,7 @@ def _restore(step: Step, baseline: Deployment | None, canary: OpenCanary) -> lis
 
     def permit() -> None:
         with suppress(TransientError):  # a ledger that is away must not keep the candidate its traffic
-            refuse_unless_open(step.platform, canary.start)
+            refuse_unless_open(canary.start, step.platform.ledger.facts(step.release.model))
 
     return give_back(step.platform, step.release.model, baseline, permit)
 

@@ -88,7 +88,7 @@ def end_canary(platform: Platform, step: Step) -> str:
     canary, model = step.canary, step.canary.start.model
     baseline = baseline_of(platform, model, canary.candidate)
     decide_way_back(platform, canary, "way_back", {"reason": step.over})
-    told = give_back(platform, model, baseline, lambda: refuse_unless_open(platform, canary.start))
+    told = give_back(platform, model, baseline, lambda: refuse_unless_open(canary.start, platform.ledger.facts(model)))
     to = baseline.name if baseline is not None else "nobody"
     reason = "; ".join([f"all traffic went back to {to}: {step.over}", *told])
     tell(platform, canary, 0, reason, canary.revision)

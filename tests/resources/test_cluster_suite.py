@@ -43,6 +43,7 @@ def test_a_suite_without_a_cluster_passed_in_silence(
 ) -> None:
     """In this process, which has imported already what takes seconds."""
     monkeypatch.setenv("LLMOPS_TEST_KUBECONFIG", "")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)  # those of the suite around this one, which measures
     monkeypatch.chdir(ROOT)
     plain = ["-v", "-rs", "-m", "cluster", "-p", "no:cacheprovider", "-p", "no:xdist"]
     pytest.main([*plain, "tests/cluster/test_api_facts.py"])
