@@ -182,10 +182,12 @@ def started(
     command: list[str], folder: Path, environment: Mapping[str, str], output: IO[bytes]
 ) -> "subprocess.Popen[bytes]":
     """A child that is asked to end when this process is no more, however that came: nobody else would end it. Only
-    Linux knows how; elsewhere it outlives a process that is killed."""
+    Linux knows how; elsewhere it outlives a process that is killed. It hears when it is asked, though this process may
+    ignore that, which children take over."""
     me, ask = os.getpid(), getattr(ctypes.CDLL(None), "prctl", None)
 
     def with_me() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if ask is not None:
             ask(ASKED_WITH_PARENT, signal.SIGTERM)
             if os.getppid() != me:  # it died before it was asked for

@@ -47,6 +47,8 @@ class ContainerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # a container inherits nothing of whoever runs its node, such as signals that are ignored
+            preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
         )
         self._thread = threading.Thread(target=self._attend, daemon=True)
         self._thread.start()

@@ -1,6 +1,7 @@
 """Jobs as child processes in a real Dagster run: what they say arrives, and how they end decides who acts."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from dagster import AssetExecutionContext, MaterializeResult, asset, materialize
 
 from llmops_core.errors import InputError, LlmopsError, TransientError
-from resources.jobs.jobs import Asked, Job, LocalJobs, _wait
+from resources.jobs.jobs import Asked, Job, LocalJobs, _wait, started
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,8 +125,14 @@ def test_a_run_that_was_killed_left_its_job_running() -> None:
     assert told.returncode == -signal.SIGKILL
 
 
-def test_a_cancelled_run_left_its_job_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+def test_a_cancelled_run_left_its_job_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also when whatever started the run ignores the signal: children take that over."""
+    heard = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with (tmp_path / "log").open("wb") as log:
+            process = started([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, os.environ, log)
+    finally:
+        signal.signal(signal.SIGTERM, heard)
     wait = process.wait
     interruptions = iter([KeyboardInterrupt()])
 
