@@ -184,10 +184,11 @@ def retire_all_but(platform: Platform, model: str, environment: Environment, kee
     waits for nobody, gave the traffic to meanwhile."""
     for deployment in platform.serving.running():
         ours = deployment.model == model and deployment.name.startswith(f"{model}-{environment}-")
-        if ours and deployment.name not in (*keep, *_routed(platform, model, environment)):
+        if ours and deployment.name not in (*keep, *routed(platform, model, environment)):
             platform.serving.retire(deployment.name)
 
 
-def _routed(platform: Platform, model: str, environment: Environment) -> list[str]:
+def routed(platform: Platform, model: str, environment: Environment) -> list[str]:
+    """The deployments that have a share of an environment's traffic now, as the gateway has it."""
     found = platform.gateway.current().route(model, environment)
     return [share.deployment.name for share in found.shares] if found else []

@@ -13,6 +13,7 @@ from llmops_assets.deploying import (
     retire_all_but,
     retire_unrouted,
     route,
+    routed,
     serving_now,
 )
 from llmops_assets.operations.endpoint import ask
@@ -99,8 +100,7 @@ def _refuse_without_proof(step: Step, deployment: Deployment) -> None:
     step.evidence()
     platform, model = step.platform, step.release.model
     now = serving_now(platform, model, "production")
-    found = platform.gateway.current().route(model, "production")
-    proven = {share.deployment.name for share in found.shares} if found else set()
+    proven = routed(platform, model, "production")
     if deployment.name not in proven and (now is None or now.body["deployment"] != deployment.name):
         raise GateRefused("production", f"{deployment.name} has lost the share that its canary proved; release again")
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,8 @@ from pathlib import Path
 
 from llmops_core.errors import EnvironmentLacks, IntegrityError, TransientError
 from llmops_core.routing import Deployment
-from resources.home import HOST, PORTS_TAKEN
+from resources.home import PORTS_TAKEN
+from resources.host.machine import is_free
 from resources.host.marked_processes import has_mark, listening_at
 from resources.host.platform_programs import INTAKE, platform_programs
 from resources.host.supervisor_config import home_mark
@@ -176,7 +176,7 @@ def _refuse_foreign_ports(platform: Platform, alive: Collection[str]) -> None:
     """Raises EnvironmentLacks for a port that is not ours to have. A program that is alive may hold its own."""
     needed = [(part.program, part.name, part.port) for part in parts(platform)]
     for program, name, port in (*needed, ("code", "the code location", platform.home.code_port)):
-        if _is_free(port):
+        if is_free(port):
             continue
         holder = listening_at(port)
         if program in alive and (holder is None or has_mark(holder, home_mark(platform.home.root))):
@@ -186,17 +186,6 @@ def _refuse_foreign_ports(platform: Platform, alive: Collection[str]) -> None:
             f"port {port}, which {name} needs, is in use by {by}: end it, or choose other ports with LLMOPS_PORT_BASE "
             f"({PORTS_TAKEN} ports from there are used; LLMOPS_HOME separates two platforms)"
         )
-
-
-def _is_free(port: int) -> bool:
-    """Can it be listened at, as servers do? Ports that a closed connection still holds are free to them."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def _answers(url: str) -> bool:
